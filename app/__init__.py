@@ -1,0 +1,1 @@
+"""The control plane: desired state, and the loop that makes it true."""

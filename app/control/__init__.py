@@ -1,0 +1,1 @@
+"""Desired state as data, and the pure decisions that make it true."""

@@ -1,0 +1,1 @@
+"""Starting, stopping and looking at everything that runs for long."""

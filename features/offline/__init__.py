@@ -1,0 +1,1 @@
+"""The offline plane: the lake's tables, what goes in, and training sets out of them."""

@@ -1,0 +1,1 @@
+"""Trainers: each knows one library; import the one you need."""
