@@ -18,10 +18,9 @@ from features.clock import Clock, SystemClock
 from features.library import Library
 
 if TYPE_CHECKING:
+    from features.offline.lake import Lake
     from features.online.store import OnlineStore
     from features.stream.log import EventLog
-
-    from features.offline.lake import Lake
     from training.artifacts import ArtifactStore
     from training.gallery import Gallery, SqliteGallery
 

@@ -167,10 +167,20 @@ def _deployments(stored: tuple[Stored, ...], live: Live | None) -> list[Row]:
 def _deployment(stored: Stored, live: Live | None) -> Row:
     spec, status = stored.resource.spec, stored.status
     ready = status.condition("Ready")
-    wanted = f"{spec['family']}@{spec['version']}"
+    wanted = _reference(spec)
     if live is None:
         return Row(stored.resource.address, wanted, DOWN, "nothing is up: tondo up")
     serving = status.detail.get("serving")
     running = f"version {serving['version']}" if serving else "-"
     why = "" if status.phase == "Steady" else f"{status.phase}: {ready.message if ready else ''}"
     return Row(stored.resource.address, wanted, running, why)
+
+
+def _reference(spec: Mapping[str, Any]) -> str:
+    """``family:3`` or ``family@alias``, as it is typed elsewhere."""
+    version = str(spec["version"])
+    return (
+        f"{spec['family']}:{version}"
+        if version.isdecimal()
+        else (f"{spec['family']}@{version.removeprefix('@')}")
+    )

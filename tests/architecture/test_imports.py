@@ -37,6 +37,7 @@ ONLY_HERE_MAY = {
     "serving/on_ray": {"ray"},
     "app/": {"httpx", "ray"},
     "app/demo": {"examples"},
+    "app/demo/plain": {"xgboost"},
     "app/bench/": {"duckdb", "onnxruntime", "starlette", "uvicorn", "xgboost"},
 }
 
