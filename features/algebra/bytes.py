@@ -12,6 +12,13 @@ from typing import Any
 from features.errors import DamagedData
 
 _FLOAT = struct.Struct("<d")
+_TIME = struct.Struct("<q")
+_TIMES = struct.Struct("<qq")
+_INLINE = 64
+"""Whole numbers from here below zero up to 127 are one byte."""
+_SIZES = 192
+"""First bytes from here on say how many bytes follow; the last says that the size does."""
+_LONG = 255
 
 
 class Writer:
@@ -23,12 +30,25 @@ class Writer:
         self._parts = bytearray()
 
     def whole(self, number: int) -> None:
-        """A whole number of any size and sign: seven bits a byte, the sign in the lowest."""
-        number = (number << 1) if number >= 0 else ((-number << 1) - 1)
-        while number > 0x7F:
-            self._parts.append((number & 0x7F) | 0x80)
-            number >>= 7
-        self._parts.append(number)
+        """A whole number of any size: small ones in a byte, else its size and two's complement."""
+        if -_INLINE <= number < _SIZES - _INLINE:
+            self._parts.append(number + _INLINE)
+            return
+        size = ((number if number >= 0 else ~number).bit_length() >> 3) + 1
+        if _SIZES + size < _LONG:
+            self._parts.append(_SIZES + size)
+        else:
+            self._parts.append(_LONG)
+            self.whole(size)
+        self._parts += number.to_bytes(size, "little", signed=True)
+
+    def time(self, time: int) -> None:
+        """A time in µs, always as long."""
+        self._parts += _TIME.pack(time)
+
+    def times(self, one: int, other: int) -> None:
+        """Two times."""
+        self._parts += _TIMES.pack(one, other)
 
     def raw(self, data: bytes) -> None:
         """Bytes with their length."""
@@ -74,19 +94,41 @@ class Reader:
 
     def whole(self) -> int:
         """A whole number."""
-        number, shift, data, at = 0, 0, self._data, self._at
+        at = self._at
         try:
-            byte = data[at]
-            while byte & 0x80:
-                number |= (byte & 0x7F) << shift
-                shift += 7
-                at += 1
-                byte = data[at]
+            first = self._data[at]
         except IndexError:
             raise _damaged() from None
-        self._at = at + 1
-        number |= byte << shift
-        return -((number + 1) >> 1) if number & 1 else number >> 1
+        self._at = at = at + 1
+        if first < _SIZES:
+            return first - _INLINE
+        size = first - _SIZES if first < _LONG else self.whole()
+        at = self._at
+        end = at + size
+        if size < 1 or end > len(self._data):
+            raise _damaged()
+        self._at = end
+        return int.from_bytes(self._data[at:end], "little", signed=True)
+
+    def time(self) -> int:
+        """A time in µs."""
+        at = self._at
+        self._at = at + _TIME.size
+        try:
+            (found,) = _TIME.unpack_from(self._data, at)
+        except struct.error:
+            raise _damaged() from None
+        return int(found)
+
+    def times(self) -> tuple[int, int]:
+        """Two times."""
+        at = self._at
+        self._at = at + _TIMES.size
+        try:
+            one, other = _TIMES.unpack_from(self._data, at)
+        except struct.error:
+            raise _damaged() from None
+        return one, other
 
     def raw(self) -> bytes:
         """Bytes with their length."""
@@ -100,14 +142,19 @@ class Reader:
 
     def value(self) -> Any:
         """None, a bool, int, float, str, or a list of them."""
-        kind = self._data[self._at : self._at + 1]
-        self._at += 1
+        at = self._at
+        kind = self._data[at : at + 1]
+        self._at = at = at + 1
         if kind == b"f":
-            return self._float()
-        if kind == b"i":
-            return self.whole()
+            self._at = at + _FLOAT.size
+            try:
+                return _FLOAT.unpack_from(self._data, at)[0]
+            except struct.error:
+                raise _damaged() from None
         if kind == b"n":
             return None
+        if kind == b"i":
+            return self.whole()
         if kind == b"s":
             return self._text()
         if kind in (b"T", b"F"):
@@ -115,14 +162,6 @@ class Reader:
         if kind == b"l":
             return [self.value() for _ in range(self.whole())]
         raise _damaged()
-
-    def _float(self) -> float:
-        end = self._at + 8
-        if end > len(self._data):
-            raise _damaged()
-        (found,) = _FLOAT.unpack_from(self._data, self._at)
-        self._at = end
-        return float(found)
 
     def _text(self) -> str:
         try:

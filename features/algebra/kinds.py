@@ -152,7 +152,7 @@ class FloatSum:
 
     def read(self, data: Reader) -> Partial:
         """Count, sum, specials."""
-        return data.whole(), read_scaled(data), read_specials(data)
+        return data.whole(), Scaled(data.whole(), data.whole()), read_specials(data)
 
 
 class Variance:
@@ -258,7 +258,10 @@ class Ends:
         if not a or not b:
             return a or b
         if self._k == 1:
-            return a if (event_key(a[0]) >= event_key(b[0])) == self._newest_first else b
+            one, other = a[0], b[0]
+            if one[0] == other[0]:
+                one, other = event_key(one), event_key(other)
+            return a if (one >= other) == self._newest_first else b
         together = sorted(a + b, key=event_key, reverse=self._newest_first)
         return tuple(together[: self._k])
 
@@ -272,16 +275,16 @@ class Ends:
         """Times, sequence and value of each."""
         out.whole(len(partial))
         for time, available, sequence, value in partial:
-            out.whole(time)
-            out.whole(available)
+            out.times(time, available)
             out.value(sequence)
             out.value(value)
 
     def read(self, data: Reader) -> Partial:
         """Times, sequence and value of each."""
-        return tuple(
-            (data.whole(), data.whole(), data.value(), data.value()) for _ in range(data.whole())
-        )
+        size = data.whole()
+        if size == 1:
+            return ((*data.times(), data.value(), data.value()),)
+        return tuple([(*data.times(), data.value(), data.value()) for _ in range(size)])
 
 
 class TopK:

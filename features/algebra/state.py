@@ -11,8 +11,10 @@ whatever the aggregation, and a hop that leaves the window needs no subtraction.
 from __future__ import annotations
 
 import struct
+import sys
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from features.algebra.bytes import Reader, Writer
@@ -24,6 +26,8 @@ from features.windows import floor_to, window_start
 
 FORMAT = 1
 NEVER = -(1 << 63)
+_HOP_BYTES, _PLACE_BYTES = 8, 4
+_PLACE = struct.Struct("<I")
 Slots = Sequence[CompiledAggregation]
 Waiting = list[tuple[Order, tuple[Any, ...]]]
 
@@ -83,7 +87,7 @@ class EntityState:
     def dump(self) -> bytes:
         """Everything, for a checkpoint."""
         out = Writer()
-        out.whole(self.newest)
+        out.time(self.newest)
         for slot, tiles in zip(self._slots, self.tiles, strict=True):
             out.whole(len(tiles))
             for hop in sorted(tiles):
@@ -96,7 +100,7 @@ class EntityState:
     def load(cls, slots: Slots, data: bytes) -> EntityState:
         """Back from ``dump``. Raises DamagedData."""
         state, source = cls(slots), Reader(data)
-        state.newest = source.whole()
+        state.newest = source.time()
         for slot, tiles in zip(slots, state.tiles, strict=True):
             for _ in range(source.whole()):
                 hop = source.whole()
@@ -154,37 +158,42 @@ class OpenCell:
 
     def since(self, index: int, start: int) -> Partial | None:
         """A slot with a window: the merge of all hops from ``start`` (µs) on, if there are any."""
-        hops = self._decoded.get(index)
-        if hops is None:
-            hops = self._decoded[index] = self._read_hops(index)
-        starts, places = hops
-        place = bisect_left(starts, start)
-        if place == len(starts):
+        hops, places = self._decoded.get(index) or self._read_hops(index)
+        place = bisect_left(hops, start)
+        if place == len(hops):
             return None
         key = (index, place)
         found = self._decoded.get(key)
         if found is None:
-            source = Reader(self._data, places[place])
+            (offset,) = _PLACE.unpack_from(self._data, places + _PLACE_BYTES * place)
+            base = places + _PLACE_BYTES * len(hops)
+            source = Reader(self._data, base + offset)
             found = self._decoded[key] = self._slots[index].algebra.read(source)
         return found
 
     def _read_whole(self, index: int) -> tuple[Partial, int] | None:
-        source = Reader(self._data, self._blocks[index])
-        if source.whole() == 0:
+        start = self._blocks[index]
+        if start == self._blocks[index + 1]:
             return None
-        newest = source.whole()
+        source = Reader(self._data, start)
+        newest = source.time()
         return self._slots[index].algebra.read(source), newest
 
-    def _read_hops(self, index: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        at = self._blocks[index]
-        try:
-            (count,) = struct.unpack_from("<I", self._data, at)
-            starts = struct.unpack_from(f"<{count}q", self._data, at + 4)
-            places = struct.unpack_from(f"<{count}I", self._data, at + 4 + 8 * count)
-        except struct.error:
-            raise DamagedData("a stored cell is cut short", "Materialize again.") from None
-        base = at + 4 + 12 * count
-        return starts, tuple(base + place for place in places)
+    def _read_hops(self, index: int) -> tuple[Sequence[int], int]:
+        """Where the hops of a slot begin (µs), as they lie there, and where their places are."""
+        at, data = self._blocks[index], self._data
+        count = int.from_bytes(data[at : at + 4], "little")
+        places = at + 4 + _HOP_BYTES * count
+        if places + _PLACE_BYTES * count > len(data):
+            raise DamagedData("a stored cell is cut short", "Materialize again.")
+        hops = self._decoded[index] = _hops(data[at + 4 : places]), places
+        return hops
+
+
+def _hops(data: bytes) -> Sequence[int]:
+    if sys.byteorder == "little":
+        return memoryview(data).cast("q")
+    return struct.unpack(f"<{len(data) // _HOP_BYTES}q", data)
 
 
 def _pack_slot(slot: CompiledAggregation, tiles: dict[int, Partial]) -> bytes:
@@ -199,15 +208,14 @@ def _pack_slot(slot: CompiledAggregation, tiles: dict[int, Partial]) -> bytes:
         parts.append(out.done())
     parts.reverse()
     count = len(hops)
-    places = [sum(map(len, parts[:i])) for i in range(count)]
+    places = list(accumulate(map(len, parts[:-1]), initial=0)) if parts else []
     return struct.pack(f"<I{count}q{count}I", count, *hops, *places) + b"".join(parts)
 
 
 def _pack_whole(slot: CompiledAggregation, tiles: dict[int, Partial]) -> bytes:
     out = Writer()
-    out.whole(len(tiles))
     for held, newest in tiles.values():
-        out.whole(newest)
+        out.time(newest)
         slot.algebra.write(held, out)
     return out.done()
 
@@ -229,7 +237,7 @@ def _starts(blocks: Sequence[bytes]) -> list[int]:
 def _write_tile(slot: CompiledAggregation, tile: Partial, out: Writer) -> None:
     if slot.hop is None:
         held, newest = tile
-        out.whole(newest)
+        out.time(newest)
         slot.algebra.write(held, out)
     else:
         slot.algebra.write(tile, out)
@@ -237,7 +245,7 @@ def _write_tile(slot: CompiledAggregation, tile: Partial, out: Writer) -> None:
 
 def _read_tile(slot: CompiledAggregation, source: Reader) -> Partial:
     if slot.hop is None:
-        newest = source.whole()
+        newest = source.time()
         return slot.algebra.read(source), newest
     return slot.algebra.read(source)
 
@@ -272,7 +280,10 @@ def _read_value(source: Reader) -> Any:
     return tuple(held) if isinstance(held, list) else held
 
 
+_NOBODY = _pack_waiting([])
+
+
 def _waiting_of(data: bytes, at: int) -> Waiting:
-    if data[at : at + 1] == b"\0":
+    if data[at : at + 1] == _NOBODY:
         return []
     return _read_waiting(Reader(data, at))

@@ -11,12 +11,17 @@ from features.algebra.state import NEVER, OpenCell, newest_of
 from features.errors import ValueStateError
 from features.windows import window_start
 
+FOREVER = 1 << 63
+
 
 class Value(NamedTuple):
     """A finished value with its state: ``value empty absent expired error``."""
 
     value: Any
     state: str
+
+
+EXPIRED = Value(None, "expired")
 
 
 def aggregate(
@@ -33,18 +38,38 @@ def aggregate(
     return [_value(slot, index, cells, q, ttl) for index, slot in slots]
 
 
+def history(
+    slots: Sequence[tuple[int, CompiledAggregation]],
+    cells: Sequence[OpenCell],
+    q: int,
+    ttl: int | None,
+) -> tuple[list[Value], int]:
+    """Aggregations without a window as of ``q``, and the time from which on they change (µs).
+
+    That is if nothing waits in the cells: they then change by growing too old, and no other way.
+    """
+    values, until = [], FOREVER
+    for index, slot in slots:
+        partial, newest = _whole(slot, index, cells, q)
+        if ttl is None or newest == NEVER:
+            values.append(_finished(slot, partial))
+        elif q - newest > ttl:
+            values.append(EXPIRED)
+        else:
+            values.append(_finished(slot, partial))
+            until = min(until, newest + ttl + 1)
+    return values, until
+
+
 def _value(
     slot: CompiledAggregation, index: int, cells: Sequence[OpenCell], q: int, ttl: int | None
 ) -> Value:
     if not cells:
         return Value(_nothing(slot), "absent")
     if slot.window is None or slot.hop is None:
-        partial, newest = _whole(slot, index, cells, q)
-        if ttl is not None and newest != NEVER and q - newest > ttl:
-            return Value(None, "expired")
-    else:
-        partial = _windowed(slot, index, cells, window_start(q, slot.window, slot.hop), q)
-    return _finished(slot, partial)
+        ((value,), _) = history([(index, slot)], cells, q, ttl)
+        return value
+    return _finished(slot, _windowed(slot, index, cells, window_start(q, slot.window, slot.hop), q))
 
 
 def _whole(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from features.batch.queries import Intervals, Ints
 
-_SAFE = 1 << 62
+NOTHING = np.iinfo(np.int64).min
+"""What an extreme is where no interval covers a question."""
 
 
 def count(intervals: Intervals) -> Ints:
@@ -21,55 +19,56 @@ def count(intervals: Intervals) -> Ints:
     return np.cumsum(change[:-1])
 
 
-def total(intervals: Intervals, weights: Ints | list[int]) -> npt.NDArray[Any]:
-    """The exact sum of the weights that cover each question.
-
-    int64 where no sum can reach 2**62, else an array of Python's integers.
-    """
-    if isinstance(weights, list) or _may_overflow(weights):
-        return _total_of_any_size(intervals, weights)
+def total(intervals: Intervals, weights: Ints) -> Ints:
+    """The sum of the weights that cover each question, modulo 2**64: exact where it fits int64."""
     change = np.zeros(intervals.size + 1, dtype=np.int64)
     np.add.at(change, intervals.first, weights)
     np.subtract.at(change, intervals.end, weights)
     return np.cumsum(change[:-1])
 
 
-def _may_overflow(weights: Ints) -> bool:
-    if not len(weights):
-        return False
-    greatest = max(abs(int(weights.max())), abs(int(weights.min())))
-    return greatest * len(weights) >= _SAFE
+def latest(intervals: Intervals) -> Ints:
+    """The last of the intervals that cover each question, by number; −1 where none does.
+
+    Whichever entered last by a question stays longest: if it has left, so have all before it.
+    """
+    newest = np.full(intervals.size + 1, -1, dtype=np.int64)
+    np.maximum.at(newest, intervals.first, np.arange(len(intervals.first)))
+    newest = np.maximum.accumulate(newest[:-1])
+    if len(intervals.end):
+        newest[intervals.end[newest] <= np.arange(intervals.size)] = -1
+    return newest
 
 
-def _total_of_any_size(intervals: Intervals, weights: Ints | list[int]) -> npt.NDArray[Any]:
-    change = np.zeros(intervals.size + 1, dtype=object)
-    whole = weights if isinstance(weights, list) else weights.tolist()
-    for first, end, weight in zip(
-        intervals.first.tolist(), intervals.end.tolist(), whole, strict=True
-    ):
-        change[first] += weight
-        change[end] -= weight
-    return np.add.accumulate(change[:-1]) if intervals.size else change[:-1]
+def greatest(intervals: Intervals, keys: Ints) -> Ints:
+    """The greatest key that covers each question; ``NOTHING`` where none does.
 
-
-def greatest(intervals: Intervals, ranks: Ints) -> Ints:
-    """The greatest rank (≥ 0) that covers each question; −1 where none does."""
-    return best(intervals, ranks, 1)[:, 0] if intervals.size else np.zeros(0, dtype=np.int64)
+    Every interval is two overlapping runs whose length is a power of two; what a run holds is
+    handed down to its halves, from the longest runs to single questions.
+    """
+    found = np.full(intervals.size, NOTHING, dtype=np.int64)
+    levels = _log2(intervals.end - intervals.first)
+    for level in range(int(levels.max()) if len(levels) else -1, -1, -1):
+        here = np.flatnonzero(levels == level)
+        if len(here):
+            np.maximum.at(found, intervals.first[here], keys[here])
+            np.maximum.at(found, intervals.end[here] - (1 << level), keys[here])
+        if level:
+            half = 1 << (level - 1)
+            np.maximum(found[half:], found[:-half].copy(), out=found[half:])
+    return found
 
 
 def best(intervals: Intervals, ranks: Ints, k: int) -> Ints:
-    """The ``k`` greatest ranks that cover each question, as (questions, k); −1 fills up.
+    """The ``k`` greatest ranks (≥ 0, all different) that cover each question, as (questions, k).
 
-    Ranks differ from each other. Every interval is two overlapping runs whose length is a power of
-    two; a run's ranks are handed down to its halves, from the longest runs to single questions.
+    −1 fills up. Runs are handed down as in ``greatest``.
     """
-    lengths = intervals.end - intervals.first
-    levels = _log2(lengths)
-    top = int(levels.max()) if len(levels) else 0
     found = np.full((intervals.size, k), -1, dtype=np.int64)
-    for level in range(top, -1, -1):
-        here = levels == level
-        if here.any():
+    levels = _log2(intervals.end - intervals.first)
+    for level in range(int(levels.max()) if len(levels) else -1, -1, -1):
+        here = np.flatnonzero(levels == level)
+        if len(here):
             first, end = intervals.first[here], intervals.end[here] - (1 << level)
             cells = np.concatenate([first, end])
             found = _merged(found, _by_cell(cells, np.tile(ranks[here], 2), intervals.size, k))
@@ -78,8 +77,8 @@ def best(intervals: Intervals, ranks: Ints, k: int) -> Ints:
     return found
 
 
-def _log2(lengths: Ints) -> Ints:
-    return np.frexp(lengths.astype(np.float64))[1].astype(np.int64) - 1
+def _log2(lengths: Ints) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
+    return (np.frexp(lengths.astype(np.float64))[1] - 1).astype(np.int8)
 
 
 def _handed_down(runs: Ints, half: int) -> Ints:
@@ -98,9 +97,6 @@ def _merged(a: Ints, b: Ints) -> Ints:
 
 def _by_cell(cells: Ints, ranks: Ints, size: int, k: int) -> Ints:
     found = np.full((size, k), -1, dtype=np.int64)
-    if k == 1:
-        np.maximum.at(found[:, 0], cells, ranks)
-        return found
     order = np.lexsort((-ranks, cells))
     cells, ranks = cells[order], ranks[order]
     same = np.zeros(len(cells), dtype=bool)

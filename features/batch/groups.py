@@ -43,7 +43,10 @@ def expand(intervals: Intervals, groups: Ints, entities: Ints, inner: Inner | No
     """Every group present at every question; ``entities`` are the first question of each's run."""
     stride = int(groups.max()) + 1 if len(groups) else 1
     _, sub = np.unique(entities * stride + groups, return_inverse=True)
-    size = int(sub.max()) + 1 if len(sub) else 0
+    # Group by group, each in the order of its events, as intervals must come.
+    order = np.argsort(sub, kind="stable")
+    intervals, groups, sub = intervals.chosen(order), groups[order], sub[order]
+    size = int(sub[-1]) + 1 if len(sub) else 0
     low, high = np.full(size, intervals.size), np.zeros(size, dtype=np.int64)
     np.minimum.at(low, sub, intervals.first)
     np.maximum.at(high, sub, intervals.end)
@@ -54,12 +57,14 @@ def expand(intervals: Intervals, groups: Ints, entities: Ints, inner: Inner | No
     group_of = np.zeros(size, dtype=np.int64)
     group_of[sub] = groups
     question = np.arange(own.size) - np.repeat(starts[:-1] - low, lengths)
-    return _present(own, question, np.repeat(group_of, lengths), inner)
+    return _present(own, order, question, np.repeat(group_of, lengths), inner)
 
 
-def _present(own: Intervals, question: Ints, group: Ints, inner: Inner | None) -> Expanded:
+def _present(
+    own: Intervals, order: Ints, question: Ints, group: Ints, inner: Inner | None
+) -> Expanded:
     counts = covering.count(own)
-    found = None if inner is None else inner(own, np.arange(len(own.first)))
+    found = None if inner is None else inner(own, order)
     rows = np.flatnonzero(counts > 0)
     rows = rows[np.lexsort((group[rows], question[rows]))]
     values = None if found is None else found.values.take(pa.array(rows))

@@ -40,16 +40,6 @@ class AsOf:
     errors: dict[str, Mask]
 
 
-@dataclass(frozen=True, slots=True)
-class _Events:
-    """The events that some row of the spine may see, with their places among the questions."""
-
-    taken: list[Taken]
-    entering: Entering
-    available: Ints
-    sequence: pa.Array | None
-
-
 def features_as_of(
     plan: ViewPlan, events: pa.Table, spine: pa.Table, *, inclusive: bool = False, lag: int = 0
 ) -> AsOf:
@@ -76,27 +66,30 @@ def features_known_from(
 ) -> AsOf:
     """The same for events that all count, each known after ``known_from`` (µs), whoever says so."""
     times = spine.column(AS_OF).combine_chunks()
-    questions, seen = _placed(plan, events, known_from, spine, times, inclusive)
+    block = _placed(plan, events, known_from, spine, times, inclusive)
     algebra = ViewAlgebra(plan.view, plan.aggregations)
-    held = _events(algebra, seen.events, seen)
     columns, errors = {}, {}
-    for slot, taken in zip(algebra.slots, held.taken, strict=True):
-        found = _expired(plan.view.ttl, slot, _aggregated(slot, taken, held, questions), questions,
-                         taken, held)  # fmt: skip
-        dtype = to_arrow(plan.dtypes[slot.name])
-        columns[slot.name] = questions.spread(found.values.cast(dtype), spine.num_rows)
-        if found.errors is not None:
-            errors[slot.name] = questions.spread_mask(found.errors, spine.num_rows)
+    for series in _series(algebra, block):
+        for slot in series.slots:
+            found = series.answer(slot)
+            dtype = to_arrow(plan.dtypes[slot.name])
+            columns[slot.name] = block.questions.spread(found.values.cast(dtype), spine.num_rows)
+            if found.errors is not None:
+                mask = block.questions.spread_mask(found.errors, spine.num_rows)
+                errors[slot.name] = mask
     q = times if lag == 0 else pc.add(times, pa.scalar(lag, pa.duration("us")))
-    _derive(plan, columns, errors, q, _answered(questions, spine.num_rows))
+    _derive(plan, columns, errors, q, _answered(block.questions, spine.num_rows))
     wanted = plan.features
     return AsOf({n: columns[n] for n in wanted}, {n: errors[n] for n in wanted if n in errors})
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _Block:
+    """The questions of a spine and the events that they may see."""
+
+    questions: Questions
     events: pa.Table
-    entering: Entering
+    history: History
 
 
 def _placed(
@@ -106,151 +99,92 @@ def _placed(
     spine: pa.Table,
     times: pa.Array,
     inclusive: bool,
-) -> tuple[Questions, _Seen]:
+) -> _Block:
     source = plan.view.source
     keys = typed_columns(events, source, plan.view.entity.keys)
     asked = [spine.column(name).combine_chunks() for name in plan.key_columns]
-    of_spine, of_events = entity_codes(asked, list(keys.values()))
+    of_spine, of_events, entities = entity_codes(asked, list(keys.values()))
     valid = np.asarray(times.is_valid().to_numpy(zero_copy_only=False))
-    questions = Questions(of_spine, numbers_of(times), valid)
-    known = np.flatnonzero(of_events >= 0)
-    events, codes = events.take(pa.array(known)), of_events[known]
-    happened = micros(events.column(source.event_time))
-    entered = np.maximum(happened, known_from[known])
-    first = (questions.first_from if inclusive else questions.first_after)(codes, entered)
-    return questions, _Seen(events, Entering(codes, happened, first))
+    questions = Questions(of_spine, numbers_of(times), valid, entities)
+    if 2 * np.count_nonzero(of_events >= 0) < len(of_events):
+        known = np.flatnonzero(of_events >= 0)
+        events = events.take(pa.array(known))
+        of_events, known_from = of_events[known], known_from[known]
+    moments = _moments(source, events, known_from)
+    history = History.of(of_events, moments, questions, inclusive=inclusive)
+    return _Block(questions, events, history)
 
 
-def _events(algebra: ViewAlgebra, events: pa.Table, seen: _Seen) -> _Events:
-    source = algebra.source
+def _moments(source: Source, events: pa.Table, known_from: Ints) -> Moments:
     sequence = None
     if source.sequence is not None:
-        sequence = events.column(source.sequence).combine_chunks()
+        sequence = as_dtype(events.column(source.sequence), source.columns[source.sequence])
+    happened = micros(events.column(source.event_time))
     available = micros(events.column(source.available_at))
-    return _Events(algebra.take(events), seen.entering, available, sequence)
+    return Moments(happened, available, np.maximum(happened, known_from), sequence)
 
 
-def _aggregated(
-    slot: CompiledAggregation, taken: Taken, held: _Events, questions: Questions
-) -> Finished:
-    intervals, events = held.entering.intervals(questions, slot.window, slot.hop)
-    chosen = taken.chosen[events]
-    intervals, events = intervals.chosen(chosen), events[chosen]
-    failed = None if taken.failed is None else taken.failed[events]
-    found = _of_events(slot, taken, held, intervals, events)
-    if failed is None or not failed.any():
-        return found
-    errors = covering.count(intervals.chosen(failed)) > 0
-    return _with_errors(found, errors)
+def _series(algebra: ViewAlgebra, block: _Block) -> Iterator[_Series]:
+    """The aggregations by what they take of which events: what they share is computed once."""
+    columns = typed_columns(block.events, algebra.source, algebra.columns)
+    by_expression: dict[Aggregation, dict[int | None, list[CompiledAggregation]]] = {}
+    for slot in algebra.slots:
+        taking = replace(slot.spec, kind="", k=None, quantiles=(), window=None)
+        by_expression.setdefault(taking, {}).setdefault(slot.window, []).append(slot)
+    for windows in by_expression.values():
+        taken = next(iter(windows.values()))[0].take(columns, block.events.num_rows)
+        for slots in windows.values():
+            yield _Series(slots, taken, block.history, algebra.view.ttl)
 
 
-def _of_events(
-    slot: CompiledAggregation, taken: Taken, held: _Events, intervals: Intervals, events: Ints
-) -> Finished:
-    spec = slot.spec
-    if taken.groups is None:
-        return _plain(spec, taken, held, intervals, events)
-    picked = taken.groups.take(pa.array(events))
-    if picked.null_count:
-        # Only failed events come without a group; they are counted apart.
-        known = np.asarray(picked.is_valid().to_numpy(zero_copy_only=False))
-        intervals, events, picked = intervals.chosen(known), events[known], picked.drop_null()
+class _Series:
+    """Aggregations of one expression over one window."""
 
-    def inner(own: Intervals, some: Ints) -> Finished:
-        return _plain(spec, taken, held, own, events[some])
+    def __init__(
+        self,
+        slots: Sequence[CompiledAggregation],
+        taken: Taken,
+        history: History,
+        ttl: int | None,
+    ) -> None:
+        self.slots = slots
+        self._taken = taken
+        self._history = history
+        covered = history.covering(slots[0].window, slots[0].hop)
+        self._chosen = _some(covered, _by_row(taken.chosen, history.rows[covered.events]))
+        self._ttl = ttl if slots[0].window is None else None
+        self._errors = self._failures()
 
-    entities = _runs(held, events)
-    return groups.mapped(intervals, picked, entities, inner, slot.is_count)
+    def answer(self, slot: CompiledAggregation) -> Finished:
+        """The aggregation as of every question."""
+        found = self._expired(self._aggregated(slot))
+        if self._errors is None:
+            return found
+        return _with_errors(found, self._errors & ~self._old)
 
+    def _failures(self) -> Mask | None:
+        if self._taken.failed is None:
+            return None
+        failed = self._taken.failed[self._history.rows[self._chosen.events]]
+        return covering.count(self._chosen.intervals.chosen(failed)) > 0 if failed.any() else None
 
-def _plain(
-    spec: Aggregation, taken: Taken, held: _Events, intervals: Intervals, events: Ints
-) -> Finished:
-    if taken.values is None:
-        return sums.counted(intervals)
-    values = taken.values.take(pa.array(events))
-    present = np.asarray(values.is_valid().to_numpy(zero_copy_only=False))
-    if not present.all():
-        intervals, events = intervals.chosen(present), events[present]
-        values = values.filter(pa.array(present))
-    if pa.types.is_floating(values.type):
-        # −0.0 equals 0.0, so it is kept as 0.0.
-        values = pc.add(values, 0.0)
-    return _KINDS[spec.kind](spec, held, intervals, events, values)
+    def _aggregated(self, slot: CompiledAggregation) -> Finished:
+        if self._taken.groups is None:
+            if self._taken.values is None:
+                return sums.counted(self._chosen.intervals)
+            return _KINDS[slot.spec.kind](slot.spec, self._present)
+        return self._grouped(slot)
 
-
-_Kind = Callable[[Aggregation, _Events, Intervals, Ints, pa.Array], Finished]
-
-
-def _ends(
-    spec: Aggregation, held: _Events, intervals: Intervals, events: Ints, values: pa.Array
-) -> Finished:
-    sequence = None if held.sequence is None else held.sequence.take(pa.array(events))
-    times, available = held.entering.times[events], held.available[events]
-    order = picks.event_order(times, available, sequence, values)
-    return picks.ends(spec.kind, spec.k, intervals, values, order)
-
-
-_KINDS: dict[str, _Kind] = {
-    "count": lambda spec, held, own, events, values: sums.counted(own),
-    "sum": lambda spec, held, own, events, values: sums.summed("sum", own, values),
-    "mean": lambda spec, held, own, events, values: sums.summed("mean", own, values),
-    "variance": lambda spec, held, own, events, values: sums.spread_out("variance", own, values),
-    "stddev": lambda spec, held, own, events, values: sums.spread_out("stddev", own, values),
-    "min": lambda spec, held, own, events, values: picks.extreme("min", own, values),
-    "max": lambda spec, held, own, events, values: picks.extreme("max", own, values),
-    "first": _ends,
-    "last": _ends,
-    "top_k": lambda spec, held, own, events, values: picks.top(spec.k or 1, own, values),
-    "distinct": lambda spec, held, own, events, values: groups.distinct(
-        own, values, _runs(held, events)
-    ),
-    "histogram": lambda spec, held, own, events, values: groups.histogram(
-        own, values, _runs(held, events)
-    ),
-    "approx_quantiles": lambda spec, held, own, events, values: groups.quantiles(
-        spec.quantiles, own, values, _runs(held, events)
-    ),
-}
-
-
-def _runs(held: _Events, events: Ints) -> Ints:
-    """Tells the entities of events apart."""
-    return held.entering.codes[events]
-
-
-def _expired(
-    ttl: int | None,
-    slot: CompiledAggregation,
-    found: Finished,
-    questions: Questions,
-    taken: Taken,
-    held: _Events,
-) -> Finished:
-    """Null where the newest event that the feature took in is strictly older than ``ttl``."""
-    if ttl is None or slot.window is not None:
-        return found
-    took = taken.chosen.copy()
-    if taken.values is not None:
-        took &= np.asarray(taken.values.is_valid().to_numpy(zero_copy_only=False))
-    if taken.failed is not None:
-        took |= taken.failed
-    intervals, events = held.entering.intervals(questions, None, None)
-    intervals, events = intervals.chosen(took[events]), events[took[events]]
-    times = held.entering.times[events]
-    order = np.argsort(times, kind="stable")
-    ranks = np.empty(len(order), dtype=np.int64)
-    ranks[order] = np.arange(len(order))
-    newest = covering.greatest(intervals, ranks)
-    if not len(order):
-        return found
-    age = questions.times - times[order[np.maximum(newest, 0)]]
-    old = (newest >= 0) & (age > ttl)
-    values = pc.if_else(pa.array(old), pa.scalar(None, found.values.type), found.values)
-    errors = None if found.errors is None else found.errors & ~old
-    return Finished(values, errors)
-
-
+    @cached_property
+    def _present(self) -> Valued:
+        """The chosen events that have a value."""
+        assert self._taken.values is not None
+        valid = None
+        if self._taken.values.null_count:
+            mask = np.asarray(self._taken.values.is_valid().to_numpy(zero_copy_only=False))
+            valid = mask[self._history.rows[self._chosen.events]]
+        covered = _some(self._chosen, valid)
+        return Valued(covered, self._history, self._taken.values)
 def _with_errors(found: Finished, errors: Mask) -> Finished:
     if found.errors is not None:
         errors = errors | found.errors

@@ -8,6 +8,7 @@ of every question is a sum or an extreme over the intervals that cover it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.windows import leaves_at
+from features.batch.order import by_code_and_time
 
 Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -24,57 +25,59 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """Events as half-open intervals ``[first, end)`` of question numbers; ``size`` questions."""
+    """Events as half-open intervals ``[first, end)`` of question numbers; ``size`` questions.
+
+    They come entity by entity, in the order in which their events happened: among intervals over
+    the questions of one entity, ``end`` never falls.
+    """
 
     first: Ints
     end: Ints
     size: int
 
     def chosen(self, which: Mask | Ints) -> Intervals:
-        """Some of them."""
+        """Some of them, in the same order."""
         return Intervals(self.first[which], self.end[which], self.size)
+
+    def runs(self) -> tuple[Ints, Ints] | None:
+        """The events that cover each question as a run ``[low, high)``, if all are such runs."""
+        if not (_is_sorted(self.first) and _is_sorted(self.end)):
+            return None
+        return _covered_before(self.end, self.size), _covered_before(self.first, self.size)
+
+
+def _is_sorted(numbers: Ints) -> bool:
+    return bool((numbers[1:] >= numbers[:-1]).all())
+
+
+def _covered_before(numbers: Ints, size: int) -> Ints:
+    """How many of the numbers are at most 0, 1, …, size − 1."""
+    return np.cumsum(np.bincount(numbers, minlength=size + 1)[:size])
 
 
 class Questions:
     """The rows of a spine that have a key and a time, sorted.
 
-    ``codes`` number the entities; −1 is a row without one. ``times`` are UTC µs.
+    ``codes`` number the entities; −1 is a row without one. ``times`` are UTC µs. ``bounds`` are the
+    first question of every entity, and the number of questions at the end.
     """
 
-    def __init__(self, codes: Ints, times: Ints, valid: Mask) -> None:
+    def __init__(self, codes: Ints, times: Ints, valid: Mask, entities: int) -> None:
         rows = np.flatnonzero(valid & (codes >= 0))
-        order = np.lexsort((times[rows], codes[rows]))
-        self.rows = rows[order]
+        self.rows = rows[by_code_and_time(codes[rows], times[rows])]
         self.codes = codes[self.rows]
         self.times = times[self.rows]
         self.size = len(self.rows)
-        self._moments = np.unique(self.times)
-        self._stride = len(self._moments) + 1
-        ranks = np.searchsorted(self._moments, self.times)
-        self._places = self.codes * self._stride + ranks
-
-    def first_after(self, codes: Ints, times: Ints) -> Ints:
-        """The first question of an entity later than a time."""
-        ranks = np.searchsorted(self._moments, times, "right")
-        return self._find(codes, ranks)
-
-    def first_from(self, codes: Ints, times: Ints) -> Ints:
-        """The first question of an entity at a time or later."""
-        ranks = np.searchsorted(self._moments, times, "left")
-        return self._find(codes, ranks)
-
-    def ends(self, codes: Ints) -> Ints:
-        """Past the last question of an entity."""
-        return np.searchsorted(self._places, (codes + 1) * self._stride)
-
-    def _find(self, codes: Ints, ranks: Ints) -> Ints:
-        return np.searchsorted(self._places, codes * self._stride + ranks)
+        self.bounds = bounds_of(self.codes, entities)
+        self._place: pa.Array | None = None
 
     def spread(self, values: pa.Array, rows: int) -> pa.Array:
         """Answers by question as a column by row; null where a row is no question."""
-        place = np.full(rows, -1, dtype=np.int64)
-        place[self.rows] = np.arange(self.size)
-        return values.take(pa.array(place, mask=place < 0))
+        if self._place is None:
+            place = np.full(rows, -1, dtype=np.int64)
+            place[self.rows] = np.arange(self.size)
+            self._place = pa.array(place, mask=place < 0)
+        return values.take(self._place)
 
     def spread_mask(self, mask: Mask, rows: int) -> Mask:
         """The same for a mask; false where a row is no question."""
@@ -83,40 +86,48 @@ class Questions:
         return spread
 
 
-@dataclass(frozen=True, slots=True)
-class Entering:
-    """Events of known entities, with the question from which on each counts."""
-
-    codes: Ints
-    times: Ints
-    first: Ints
-
-    def intervals(
-        self, questions: Questions, window: int | None, hop: int | None
-    ) -> tuple[Intervals, Ints]:
-        """Those that count for any question, and which events they are; window and hop in µs."""
-        if window is None or hop is None:
-            end = questions.ends(self.codes)
-        else:
-            end = questions.first_from(self.codes, leaves_at(self.times, window, hop))
-        events = np.flatnonzero(self.first < end)
-        return Intervals(self.first[events], end[events], questions.size), events
+def bounds_of(codes: Ints, entities: int) -> Ints:
+    """Where each entity begins among sorted codes, and their number at the end."""
+    return np.searchsorted(codes, np.arange(entities + 1))
 
 
-def entity_codes(spine: list[pa.Array], events: list[pa.Array]) -> tuple[Ints, Ints]:
-    """A number for every entity of the spine, and the events' numbers; −1 for null or unknown.
+def place_within(
+    times: Ints, low: Ints, high: Ints, wanted: Ints, *, after_equal: bool = False
+) -> Ints:
+    """Where each wanted time belongs between ``low`` and ``high`` of times that are sorted there.
 
-    Key columns are given in the same order and of the same types on both sides.
+    Before equal times, or after them.
     """
-    of_spine: Ints = np.zeros(len(spine[0]), dtype=np.int64)
-    of_events: Ints = np.zeros(len(events[0]), dtype=np.int64)
-    for left, right in zip(spine, events, strict=True):
-        known = left.unique().drop_null()
-        of_spine = _combined(of_spine, _numbers(left, known), len(known))
-        of_events = _combined(of_events, _numbers(right, known), len(known))
-        dense = np.unique(of_spine[of_spine >= 0])
-        of_spine, of_events = _dense(of_spine, dense), _dense(of_events, dense)
-    return of_spine, of_events
+    before: Callable[..., Any] = np.less_equal if after_equal else np.less
+    found = low.copy()
+    longest = int((high - low).max()) if len(low) else 0
+    for step in (1 << bit for bit in reversed(range(longest.bit_length()))):
+        further = found + step
+        inside = further <= high
+        inside &= before(times[np.minimum(further, len(times)) - 1], wanted)
+        np.add(found, step, out=found, where=inside)
+    return found
+
+
+def entity_codes(spine: list[pa.Array], events: list[pa.Array]) -> tuple[Ints, Ints, int]:
+    """A number for every entity of the spine, the events' numbers, and how many there are.
+
+    −1 is null or unknown. Numbers are in the order of the keys, so that events sorted by key are
+    sorted by number. Key columns are given in the same order and of the same types on both sides.
+    """
+    of_spine, of_events, size = _codes(spine[0], events[0])
+    for left, right in zip(spine[1:], events[1:], strict=True):
+        a, b, more = _codes(left, right)
+        of_spine, of_events = _combined(of_spine, a, more), _combined(of_events, b, more)
+        known = np.unique(of_spine[of_spine >= 0])
+        of_spine, of_events, size = _dense(of_spine, known), _dense(of_events, known), len(known)
+    return of_spine, of_events, size
+
+
+def _codes(left: pa.Array, right: pa.Array) -> tuple[Ints, Ints, int]:
+    known = left.unique().drop_null()
+    known = known.take(pc.sort_indices(known))
+    return _numbers(left, known), _numbers(right, known), len(known)
 
 
 def _numbers(column: pa.Array, known: pa.Array) -> Ints:

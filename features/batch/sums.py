@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from features.algebra import exact
-from features.algebra.exact import Scaled
-from features.algebra.kinds import INT64_MAX, INT64_MIN
 from features.batch import covering
+from features.batch.digits import (
+    BITS,
+    Settled,
+    Whole,
+    quotient,
+    settled,
+    squared,
+    whole_floats,
+    whole_integers,
+)
 from features.batch.queries import Intervals, Ints, Mask
 
 Floats = npt.NDArray[np.float64]
@@ -36,82 +44,130 @@ def counted(intervals: Intervals) -> Finished:
     return Finished(pa.array(covering.count(intervals)))
 
 
-def summed(kind: str, intervals: Intervals, values: pa.Array) -> Finished:
-    """Sum or mean of numbers without nulls; booleans count 1 and 0."""
-    counts = covering.count(intervals)
-    if pa.types.is_floating(values.type):
-        return _summed_floats(kind, intervals, values.to_numpy(zero_copy_only=False), counts)
-    whole = values.cast(pa.int64()).to_numpy(zero_copy_only=False)
-    sums = covering.total(intervals, whole)
-    if kind == "mean":
-        return Finished(_masked(_quotients(sums, counts, 0), counts == 0))
-    return _checked_ints(sums, counts == 0)
+class Sums:
+    """What sums of numbers without nulls make as of every question; each part computed once.
+
+    Booleans count 1 and 0.
+    """
+
+    def __init__(self, intervals: Intervals, values: pa.Array) -> None:
+        self._intervals = intervals
+        self._values = values
+        self._is_float = pa.types.is_floating(values.type)
+
+    def sum(self) -> Finished:
+        """The sum; of integers an error where it does not fit 64 bits."""
+        if self._is_float:
+            return Finished(_masked(self._float_sums(()), self._counts == 0))
+        return _checked_integers(self._totals, self._counts == 0)
+
+    def mean(self) -> Finished:
+        """The mean."""
+        return Finished(_masked(self._float_sums((np.maximum(self._counts, 1),)), self._counts == 0))
+
+    def variance(self) -> Finished:
+        """The variance of the sample; null below two values."""
+        counts = np.maximum(self._counts, 2)
+        squares = _totals(self._intervals, squared(self._whole))
+        spread = settled(_spread(counts, self._totals, squares))
+        found = quotient(spread, 2 * self._whole.exponent, (counts, counts - 1))
+        if not self._finite.all():
+            special = covering.count(self._intervals.chosen(~self._finite)) > 0
+            found = np.where(special, math.nan, found)
+        return Finished(_masked(found, self._counts < 2))
+
+    def stddev(self) -> Finished:
+        """The standard deviation of the sample; null below two values."""
+        found = self.variance().values
+        roots = np.sqrt(found.fill_null(0.0).to_numpy(zero_copy_only=False))
+        return Finished(_masked(roots, self._counts < 2))
+
+    @cached_property
+    def _counts(self) -> Ints:
+        return covering.count(self._intervals)
+
+    @cached_property
+    def _finite(self) -> Mask:
+        if not self._is_float:
+            return np.ones(len(self._values), dtype=bool)
+        return np.asarray(np.isfinite(self._numbers))
+
+    @cached_property
+    def _numbers(self) -> npt.NDArray[Any]:
+        values = self._values if self._is_float else self._values.cast(pa.int64())
+        return np.asarray(values.to_numpy(zero_copy_only=False))
+
+    @cached_property
+    def _whole(self) -> Whole:
+        if not self._is_float:
+            return whole_integers(self._numbers)
+        finite = self._finite
+        return whole_floats(self._numbers if finite.all() else np.where(finite, self._numbers, 0.0))
+
+    @cached_property
+    def _totals(self) -> list[Ints]:
+        return _totals(self._intervals, self._whole)
+
+    def _float_sums(self, divisors: Sequence[Ints]) -> Floats:
+        found = _quotients(self._totals, self._whole.exponent, divisors)
+        return found if self._finite.all() else self._with_specials(found)
+
+    def _with_specials(self, found: Floats) -> Floats:
+        nan, plus, minus = (
+            covering.count(self._intervals.chosen(which)) > 0
+            for which in (
+                np.isnan(self._numbers),
+                np.isposinf(self._numbers),
+                np.isneginf(self._numbers),
+            )
+        )
+        found = np.where(plus, math.inf, np.where(minus, -math.inf, found))
+        return np.where(nan | (plus & minus), math.nan, found)
 
 
-def spread_out(kind: str, intervals: Intervals, values: pa.Array) -> Finished:
-    """Variance or standard deviation of the sample; null below two values."""
-    counts = covering.count(intervals)
-    floats = pc.cast(values, pa.float64(), safe=False)
-    numbers = floats.to_numpy(zero_copy_only=False)
-    finite = np.isfinite(numbers)
-    if pa.types.is_integer(values.type):
-        multiples: Any = values.to_pylist()
-        exponent = 0
-    else:
-        multiples, exponent = exact.scaled_integers(np.where(finite, numbers, 0.0))
-        multiples = multiples if isinstance(multiples, list) else multiples.tolist()
-    sums = covering.total(intervals, list(multiples))
-    squares = covering.total(intervals, [m * m for m in multiples])
-    special = covering.count(intervals.chosen(~finite)) > 0
-    found = [
-        _variance(n, s, s2, exponent, kind == "stddev") if n >= 2 else 0.0
-        for n, s, s2 in zip(counts.tolist(), sums.tolist(), squares.tolist(), strict=True)
-    ]
-    result = np.where(special, math.nan, np.asarray(found, dtype=np.float64))
-    return Finished(_masked(result, counts < 2))
+def _totals(intervals: Intervals, whole: Whole) -> list[Ints]:
+    return [covering.total(intervals, digit) for digit in whole.digits()]
 
 
-def _variance(count: int, total: int, squares: int, exponent: int, root: bool) -> float:
-    found = exact.variance(count, Scaled(int(total), exponent), Scaled(int(squares), 2 * exponent))
-    return math.sqrt(found) if root else found
+def _quotients(totals: Sequence[Ints], exponent: int, divisors: Sequence[Ints]) -> Floats:
+    """The sum of the digits, times ``2**exponent``, by all divisors, each rounded once."""
+    sums = totals[0]
+    small = len(totals) == 1 and (not len(sums) or int(np.abs(sums).max()) <= _EXACT)
+    if small and abs(exponent) < _CALM and len(divisors) <= 1:
+        found: Floats = sums.astype(np.float64)
+        return np.ldexp(found / divisors[0] if divisors else found, exponent)
+    return quotient(settled(totals), exponent, divisors)
 
 
-def _summed_floats(kind: str, intervals: Intervals, values: Floats, counts: Ints) -> Finished:
-    finite = np.isfinite(values)
-    multiples, exponent = exact.scaled_integers(np.where(finite, values, 0.0))
-    sums = covering.total(intervals, multiples)
-    divisors = counts if kind == "mean" else np.ones_like(counts)
-    result = _quotients(sums, divisors, exponent)
-    if not finite.all():
-        result = _with_specials(result, intervals, values)
-    return Finished(_masked(result, counts == 0))
+def _spread(counts: Ints, totals: Sequence[Ints], squares: Sequence[Ints]) -> list[Ints]:
+    """The digits of n·Σx² − (Σx)², carries not settled."""
+    total, square = settled(totals).digits, settled(squares).digits
+    size = max(len(square), 2 * len(total) - 1)
+    found = [np.zeros_like(counts) for _ in range(size)]
+    for i, digit in enumerate(square):
+        found[i] += counts * digit
+    for i, left in enumerate(total):
+        for j, right in enumerate(total):
+            found[i + j] -= left * right
+    return found
 
 
-def _with_specials(result: Floats, intervals: Intervals, values: Floats) -> Floats:
-    nan = covering.count(intervals.chosen(np.isnan(values)))
-    plus = covering.count(intervals.chosen(np.isposinf(values)))
-    minus = covering.count(intervals.chosen(np.isneginf(values)))
-    result = np.where(plus > 0, math.inf, np.where(minus > 0, -math.inf, result))
-    return np.where((nan > 0) | ((plus > 0) & (minus > 0)), math.nan, result)
+def _checked_integers(totals: Sequence[Ints], empty: Mask) -> Finished:
+    """Sums of digits as int64, an error where they do not fit."""
+    sums = np.zeros_like(totals[0])
+    for i, total in enumerate(totals):
+        sums += total << (BITS * i)  # right modulo 2**64
+    errors = np.zeros(len(sums), dtype=bool) if len(totals) == 1 else ~_fits(settled(totals))
+    held = _masked(sums, empty | errors)
+    return Finished(held, errors if errors.any() else None)
 
 
-def _quotients(sums: npt.NDArray[Any], divisors: Ints, exponent: int) -> Floats:
-    """``sums / divisors · 2**exponent``, each rounded once; 0 where the divisor is 0."""
-    safe = np.where(divisors == 0, 1, divisors)
-    small = sums.dtype != object and (not len(sums) or int(np.abs(sums).max()) <= _EXACT)
-    if small and abs(exponent) < _CALM:
-        quotient: Floats = np.ldexp(sums.astype(np.float64) / safe, exponent)
-        return quotient
-    pairs = zip(sums.tolist(), safe.tolist(), strict=True)
-    return np.array([exact.ratio(s, n, exponent) for s, n in pairs], dtype=np.float64)
-
-
-def _checked_ints(sums: npt.NDArray[Any], empty: Mask) -> Finished:
-    if sums.dtype != object:
-        return Finished(_masked(sums, empty))
-    errors = np.array([not INT64_MIN <= s <= INT64_MAX for s in sums.tolist()], dtype=bool)
-    held = np.where(errors, 0, sums).astype(np.int64)
-    return Finished(_masked(held, empty | errors), errors if errors.any() else None)
+def _fits(number: Settled) -> Mask:
+    """Whether it is an integer of 64 bits; digit 2 begins with bit 52."""
+    digits, limit = number.digits, 1 << (63 - 2 * BITS)
+    least = number.negative & (digits[2] == limit) & (digits[:2] == 0).all(axis=0)
+    fits = (digits[2] < limit) | least
+    return np.asarray(fits & (digits[3:] == 0).all(axis=0))
 
 
 def _masked(values: npt.NDArray[Any], hidden: Mask) -> pa.Array:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.algebra.view import counting, late, micros, well_formed
+from features.algebra.view import counting, id_codes, late, micros, well_formed
 from features.batch.join import assemble, join_in_memory, key_table, stored_table
 from features.batch.kernel import AsOf, features_known_from
 from features.batch.queries import Ints, Mask, entity_codes, numbers_of
@@ -100,7 +100,7 @@ def check_consistency(
     for view in plan.views:
         events = sources[view.view.source.name]
         positions = logged.positions[view.role]
-        found = at_positions(plan, view, events, logged.spine, positions)
+        found = at_positions(view, events, logged.spine, positions)
         stored[view.role] = stored_table(plan, view, found)
         gaps.append(gaps_of(view, events, logged.spine, positions))
     then = assemble(plan, logged.spine, AT, stored)
@@ -115,7 +115,6 @@ def check_consistency(
 
 
 def at_positions(
-    plan: ServicePlan,
     view: ViewPlan,
     events: pa.Table,
     spine: pa.Table,
@@ -133,9 +132,7 @@ def at_positions(
             known = _known_from(chosen, view, keys, part, positions, cut)
             seen = np.flatnonzero(known < _NEVER)
             asked = keys.take(pa.array(part))
-            found = features_known_from(
-                view, chosen.take(pa.array(seen)), known[seen], asked, lag=plan.lag
-            )
+            found = features_known_from(view, chosen.take(pa.array(seen)), known[seen], asked)
             order.append(part)
             for name, column in found.columns.items():
                 answers[name].append(column)
@@ -169,10 +166,12 @@ def gaps_of(
     at = micros(spine.column(AT))
     gaps = np.zeros(len(positions), dtype=np.int64)
     partitions = max((len(p.offsets) for p in positions), default=0)
+    cuts = np.array([p.cut for p in positions], dtype=np.int64)
     for partition in range(partitions):
         offsets, available = _of_partition(events, view, partition)
         held = np.array([_offset(p, partition) for p in positions], dtype=np.int64)
-        place = np.searchsorted(offsets, held)
+        # What was available before the cut is in the tail; times do not fall along the log.
+        place = np.maximum(np.searchsorted(offsets, held), np.searchsorted(available, cuts))
         known = np.append(available, _NEVER)[place]
         gaps = np.maximum(gaps, at - known)
     return gaps
@@ -199,7 +198,18 @@ def _events_of_cut(events: pa.Table, view: ViewPlan, cut: int) -> pa.Table:
     if source.event_id is not None:
         ids = tail.column(source.event_id).combine_chunks().drop_null()
         head = head.filter(pc.invert(pc.is_in(head.column(source.event_id), value_set=ids)))
+        head = _first_of_each_id(head, source.event_id)
     return pa.concat_tables([tail, head])
+
+
+def _first_of_each_id(head: pa.Table, event_id: str) -> pa.Table:
+    """A stream takes in the first of equal ids, whatever times the others have."""
+    codes = id_codes(head.column(event_id))
+    places = [numbers_of(head.column(name).combine_chunks()) for name in (OFFSET, PARTITION)]
+    order = np.lexsort((*places, codes))
+    is_first = np.ones(len(order), dtype=bool)
+    is_first[1:] = (np.diff(codes[order]) != 0) | (codes[order][1:] < 0)
+    return head.take(pa.array(np.sort(order[is_first])))
 
 
 def _rounds(

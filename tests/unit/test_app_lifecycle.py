@@ -231,3 +231,15 @@ def _known(platform: Platform) -> Cluster:
     cluster = read_cluster(platform.home.cluster)
     assert cluster is not None
     return cluster
+
+
+def test_a_command_has_the_environment_of_its_cluster(
+    platform: Platform, child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray reads it when it is imported, so it is there before anything could import Ray."""
+    monkeypatch.setenv("TEST_OF_THE_CLUSTER", "before")
+    cluster = record(platform, child.pid, born(child))
+    told = replace(cluster, environment={"TEST_OF_THE_CLUSTER": "of the cluster"})
+    write_cluster(platform.home.cluster, told)
+    open_platform()
+    assert os.environ["TEST_OF_THE_CLUSTER"] == "of the cluster"
