@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.control.definitions import members_of
-from app.errors import DefinitionError, NotFound
+from app.errors import DefinitionError, NotFound, TondoError
 from app.formula import written
 from features.aggregations import Aggregation
 from features.definitions import FeatureService, FeatureView, RequestView
@@ -21,7 +21,7 @@ Data = dict[str, Any]
 def features_of(library: Library) -> list[Data]:
     """One row per feature, by view and in the order of its definition."""
     rows = [row for view in library.views() for row in _view_rows(view)]
-    return rows + [row for view in library.request_views() for row in _request_rows(view)]
+    return rows + [row for view in library.request_views() for row in _rows(library, view)]
 
 
 def matching(rows: Sequence[Data], text: str) -> list[Data]:
@@ -43,6 +43,10 @@ def describe(library: Library, ref: str) -> Data:
         hint = did_you_mean(name, [*views, *services], "views and services")
         raise NotFound(f"there is no view or service {name!r}", hint)
     return _view(library, library.any_view(name))
+
+
+def _rows(library: Library, view: FeatureView | RequestView) -> list[Data]:
+    return _view_rows(view) if isinstance(view, FeatureView) else _request_rows(library, view)
 
 
 def _view_rows(view: FeatureView) -> list[Data]:
@@ -69,13 +73,14 @@ def _view_rows(view: FeatureView) -> list[Data]:
     ]
 
 
-def _request_rows(view: RequestView) -> list[Data]:
+def _request_rows(library: Library, view: RequestView) -> list[Data]:
+    dtypes = _request_dtypes(library, view)
     return [
         {
             "ref": f"{view.name}:{name}",
             "view": view.name,
             "feature": name,
-            "dtype": "?",
+            "dtype": dtypes.get(name, "?"),
             "entity": "(request)",
             "source": "(request)",
             "owner": view.owner,
@@ -98,6 +103,17 @@ def _dtypes(view: FeatureView) -> dict[str, str]:
     except DefinitionError:
         # The source's table is not there yet, so its columns have no types.
         return {}
+
+
+def _request_dtypes(library: Library, view: RequestView) -> dict[str, str]:
+    """By way of a plan: what a request view makes may come from other views."""
+    from features.plan import resolve
+
+    try:
+        outputs = resolve(library, f"{view.name}:*").outputs
+    except TondoError:
+        return {}
+    return {output.column.removeprefix(f"{view.name}__"): output.dtype for output in outputs}
 
 
 def _hop(view: FeatureView, feature: Aggregation | Expr) -> int | None:
@@ -124,7 +140,7 @@ def _haystack(row: Data) -> str:
 
 def _feature(library: Library, view: str, feature: str) -> Data:
     found = library.any_view(view)
-    rows = _view_rows(found) if isinstance(found, FeatureView) else _request_rows(found)
+    rows = _rows(library, found)
     row = next((row for row in rows if row["feature"] == feature), None)
     if row is None:
         hint = did_you_mean(feature, [row["feature"] for row in rows], "features")
@@ -133,7 +149,7 @@ def _feature(library: Library, view: str, feature: str) -> Data:
 
 
 def _view(library: Library, view: FeatureView | RequestView) -> Data:
-    rows = _view_rows(view) if isinstance(view, FeatureView) else _request_rows(view)
+    rows = _rows(library, view)
     return {
         "view": view.name,
         "kind": type(view).__name__,

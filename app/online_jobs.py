@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from app.compose import Platform
 from app.errors import NotFound, Unavailable
@@ -15,15 +17,19 @@ from app.lifecycle.cluster import NAMESPACE, Cluster, connect
 from app.plane import PREDICTIONS, stream_actor
 from app.served_log import logged_rows
 from features.definitions import FeatureView
+from features.dtypes import to_arrow
 from features.library import Library
-from features.offline.join import columns_read, join_table, read_snapshots, scan_as_of
-from features.offline.lake import OFFSET, PARTITION
+from features.offline.join import columns_read, read_snapshots, scan_as_of
+from features.offline.lake import OFFSET, PARTITION, Lake
 from features.online import Served
 from features.online.consistency import ConsistencyReport, check_consistency
+from features.online.materialize import events_before, tail_cells, view_id
 from features.online.materialize import materialize as materialize_view
+from features.online.memory import MemoryStore
 from features.online.reader import FeatureReader
-from features.online.store import Version
-from features.plan import ServicePlan, resolve
+from features.online.store import Cell, Version
+from features.plan import ServicePlan, ViewPlan, resolve
+from features.sources import Source
 from serving.explain import provenance
 from serving.plan import RequestShape, request_shape
 
@@ -35,6 +41,8 @@ _ANSWER_SECONDS = 300.0
 def materialize(platform: Platform, view: FeatureView, cut: int, advance: Advance) -> Data:
     """Brings a view online as a new version; its stream's workers fill the heads first."""
     cluster = platform.cluster()
+    if cluster is not None:
+        _land_stream(cluster, view.source)
     done = materialize_view(
         view,
         platform.lake(),
@@ -58,7 +66,7 @@ def get_online(
     shape = request_shape(plan)
     whole = {name: row.get(name) for name in (*plan.key_columns, *plan.request_columns)}
     (served,) = reader.read([whole], [moment])
-    if q is not None and "error" in served.states:
+    if q is not None and not _is_answered(plan, served):
         return _offline(platform, plan, shape, whole, q, explain)
     answer: Data = {
         "values": shape.named(served.values),
@@ -98,12 +106,13 @@ def land(platform: Platform, library: Library) -> dict[str, int]:
 
     Nothing is in memory while nothing is up.
     """
-    from serving.on_ray import flush_predictions, predictor_handle
+    from serving.on_ray import flush_predictions, predictor_handle, quiet
 
     cluster = platform.cluster()
     if cluster is None:
         return {}
     ray = connect(cluster)
+    quiet()
     flush_predictions(predictor_handle())
     names = [PREDICTIONS, *_workers(library)]
     calls = [_actor(ray, PREDICTIONS).commit.remote()]
@@ -121,6 +130,15 @@ def answered(ray: Any, calls: list[Any]) -> list[Any]:
         raise Unavailable(
             f"a worker did not answer in {_ANSWER_SECONDS:g} s", "Look: tondo status"
         ) from None
+
+
+def _land_stream(cluster: Cluster, source: Source) -> None:
+    """What was streamed before the cut must be in the lake: the heads begin at the cut."""
+    if source.stream is None:
+        return
+    ray = connect(cluster)
+    names = [stream_actor(source.stream, p) for p in range(source.partitions)]
+    answered(ray, [_actor(ray, name).land.remote() for name in names])
 
 
 def _head_starter(cluster: Cluster, view: FeatureView) -> Callable[[Version], None]:
@@ -150,36 +168,62 @@ def _rows(answer: Mapping[str, Any] | int) -> int:
     return sum(value for value in answer.values() if isinstance(value, int))
 
 
+def _is_answered(plan: ServicePlan, served: Served) -> bool:
+    """Whether every view could be asked: of one that could not, everything is an error."""
+    states: dict[str, list[str]] = {}
+    for output, state in zip(plan.outputs, served.states, strict=True):
+        states.setdefault(output.view, []).append(state)
+    roles = [view.role for view in plan.views]
+    if any(role not in states for role in roles):
+        return "error" not in served.states
+    return not any(set(states[role]) == {"error"} for role in roles)
+
+
 def _offline(
     platform: Platform, plan: ServicePlan, shape: RequestShape, row: Data, q: int, explain: bool
 ) -> Data:
-    types = {**plan.key_columns, **plan.request_columns, "__at": "time"}
-    from features.dtypes import to_arrow
-
-    given = {**row, "__at": q}
-    spine = pa.table({n: pa.array([given[n]], to_arrow(dtype)) for n, dtype in types.items()})
-    lake = platform.lake()
+    """What an online store would have answered that was filled a moment before."""
+    lake, store = platform.lake(), MemoryStore()
     snapshots = read_snapshots(plan, lake)
-    found = join_table(plan, lake, spine, time_column="__at", snapshots=snapshots)
-    values = [_plain(found.column(output.column)) for output in plan.outputs]
-    states = ["empty" if value is None else "value" for value in values]
+    for version, cells in _tails(plan, lake, snapshots, row, q):
+        store.write_tail(version, cells)
+        store.publish(version)
+    reader = FeatureReader(plan, store, cache_us=0, clock=platform.clock)
+    (found,) = reader.read([row], [q])
+    served = replace(found, positions={})
     answer: Data = {
-        "values": shape.named(values),
-        "states": dict(zip(shape.outputs, states, strict=True)),
+        "values": shape.named(served.values),
+        "states": dict(zip(shape.outputs, served.states, strict=True)),
     }
     if explain:
-        served = Served(values, states, ["none"] * len(values), {}, q)
-        sources = provenance(shape, served, q)
-        answer["provenance"] = sources
+        answer["provenance"] = provenance(shape, served, q)
         answer["offline"] = {"snapshots": dict(snapshots)}
     return answer
 
 
-def _plain(column: pa.ChunkedArray) -> Any:
-    if pa.types.is_timestamp(column.type):
-        return column.cast(pa.int64())[0].as_py()
-    value = column[0].as_py()
-    return dict(value) if pa.types.is_map(column.type) and value is not None else value
+def _tails(
+    plan: ServicePlan, lake: Lake, snapshots: Mapping[str, int], row: Data, q: int
+) -> Iterator[tuple[Version, list[Cell]]]:
+    """Every view once, with the cells of the entities that a row is about, as of ``q``."""
+    roles: dict[str, list[ViewPlan]] = {}
+    for role in plan.views:
+        roles.setdefault(view_id(role.view), []).append(role)
+    for name, views in roles.items():
+        view, snapshot = views[0].view, snapshots[views[0].view.source.table]
+        events = events_before(view, lake, snapshot, q)
+        keys = [[row[column] for column in role.key_columns] for role in views]
+        mine = reduce(pc.or_, [_of_entity(events, view, key) for key in keys])
+        yield Version(name, 1, q, 0, snapshot), list(tail_cells(view, events.filter(mine), q))
+
+
+def _of_entity(events: pa.Table, view: FeatureView, key: Sequence[Any]) -> pa.ChunkedArray:
+    """Which events are of one entity; a null key is nobody's."""
+    wanted = zip(view.entity.keys, view.entity.types, key, strict=True)
+    parts = [
+        pc.equal(events.column(name), pa.scalar(part, to_arrow(dtype)))
+        for name, dtype, part in wanted
+    ]
+    return pc.fill_null(reduce(pc.and_, parts), False)
 
 
 def _checked(service: str, report: ConsistencyReport) -> Data:

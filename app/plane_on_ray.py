@@ -21,6 +21,7 @@ from app.lifecycle.cluster import NAMESPACE, Cluster
 from app.plane import PREDICTIONS, STREAM, ControlPlane
 from app.prediction_table import LakePredictions
 from app.replica import build_replica
+from app.streams import start_worker
 from app.validation import PackageValidator
 from serving.desired import DesiredState
 from serving.on_ray import APP, deploy, flush_predictions, predictor_handle, set_models
@@ -83,7 +84,7 @@ class RayWorld:
             start_prediction_writer(self._platform.home.spool, opened)
             return
         stream, _, partition = name.removeprefix(f"{STREAM}:").rpartition(":")
-        self._platform.start_stream_worker(stream, int(partition))
+        start_worker(self._platform, stream, int(partition))
 
     def stop(self, name: str) -> None:
         """Ends a named actor for good."""

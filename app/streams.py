@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.compose import Platform, platform_at
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, NotFound, Unavailable
+from app.lifecycle.cluster import NAMESPACE
+from app.plane import stream_actor
 from features.definitions import FeatureView
 from features.library import Library
 from features.naming import did_you_mean
@@ -84,7 +86,6 @@ def build_processor(home: str, stream: str, partition: int) -> StreamProcessor:
 def start_worker(platform: Platform, stream: str, partition: int) -> Any:
     """The worker of a log partition, started if it is not there."""
     from actors.online.stream_worker import start_stream_worker
-    from app.plane import stream_actor
 
     settings = platform.settings.stream
     return start_stream_worker(
@@ -93,3 +94,12 @@ def start_worker(platform: Platform, stream: str, partition: int) -> Any:
         flush_s=settings.flush_s,
         land_s=settings.land_s,
     )
+
+
+def running_worker(ray: Any, stream: str, partition: int) -> Any:
+    """The worker of a log partition. Raises Unavailable if it is not there."""
+    name = stream_actor(stream, partition)
+    try:
+        return ray.get_actor(name, namespace=NAMESPACE)
+    except ValueError:
+        raise Unavailable(f"{name} does not run", "Look at it with: tondo status") from None

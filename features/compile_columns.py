@@ -65,6 +65,9 @@ def compile_columns(expr: Expr, schema: Mapping[str, DType]) -> ColumnFunction:
     All arrays have one length. Raises DefinitionError now, nothing later.
     """
     tree = typed(expr, schema)
+    if isinstance(tree.node, (Col, Ref)):
+        (name,) = _reads(tree)
+        return lambda columns, q: Column(as_dtype(columns[name], tree.dtype), None)
     step = _compile(tree)
     reads = {name: schema[name] for name in _reads(tree)}
 

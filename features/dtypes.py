@@ -91,7 +91,7 @@ def as_dtype(array: pa.Array | pa.ChunkedArray, dtype: DType) -> pa.Array:
     Raises BadInput if the array has another logical type, or integers beyond 64 bits.
     """
     if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
+        array = array.chunk(0) if array.num_chunks == 1 else array.combine_chunks()
     if array.type == to_arrow(dtype):
         return array
     if from_arrow(array.type) != dtype:

@@ -15,7 +15,7 @@ from features.aggregations import COUNTS, Aggregation
 from features.compile_row import compile_row
 from features.derivation import read_features
 from features.errors import ValueStateError
-from features.plan import ViewPlan
+from features.plan import RequestPlan, ServicePlan, ViewPlan
 from features.windows import hop_of, window_start
 
 Row = Mapping[str, Any]
@@ -25,15 +25,59 @@ NULL: Answer = (None, "absent")
 _FAILED = object()
 
 
+def joined(
+    plan: ServicePlan,
+    sources: Mapping[str, Sequence[Row]],
+    row: Row,
+    q: int | None,
+    inclusive: bool = False,
+) -> dict[str, Any]:
+    """A service's output columns for one row of a spine; ``sources`` are events by source."""
+    answers: dict[str, Answer] = {}
+    for view in plan.views:
+        key = [row[column] for column in view.key_columns]
+        found = answer(view, sources[view.view.source.name], key, q, inclusive, plan.lag)
+        answers |= {f"{view.role}:{name}": value for name, value in found.items()}
+    for request in plan.requests:
+        for name, expr in request.derived:
+            answers[f"{request.view.name}:{name}"] = _requested(request, expr, row, answers, q)
+    return {output.column: answers[output.ref][0] for output in plan.outputs}
+
+
+def _requested(
+    plan: RequestPlan, expr: Any, row: Row, answers: Mapping[str, Answer], q: int | None
+) -> Answer:
+    own = plan.view.name
+    read = {n: answers[n if ":" in n else f"{own}:{n}"] for n in read_features(expr)}
+    if any(state == "error" for _, state in read.values()):
+        return None, "error"
+    known = {f"@{name}": value for name, (value, _) in read.items()}
+    try:
+        # The row form hands q on as it is: a null time makes query_time() null.
+        value = compile_row(expr, plan.schema)({**row, **known}, q)  # type: ignore[arg-type]
+    except ValueStateError:
+        return None, "error"
+    return value, "value"
+
+
 def answer(
-    plan: ViewPlan, rows: Sequence[Row], key: Sequence[Any], q: int | None, inclusive: bool = False
+    plan: ViewPlan,
+    rows: Sequence[Row],
+    key: Sequence[Any],
+    q: int | None,
+    inclusive: bool = False,
+    lag: int = 0,
 ) -> dict[str, Answer]:
-    """Every aggregation and derived feature of a plan; times are UTC µs, ``key`` in key order."""
+    """Every aggregation and derived feature of a plan; times are UTC µs, ``key`` in key order.
+
+    Events count as they did ``lag`` µs before q; what is derived knows q itself.
+    """
     if q is None or any(part is None for part in key):
         return dict.fromkeys((*plan.aggregations, *(n for n, _ in plan.derived)), NULL)
     events = [row for row in counting(plan, rows) if _key(plan, row) == tuple(key)]
-    events = [row for row in events if _known(plan, row, q, inclusive)]
-    answers = {name: _aggregate(plan, a, events, q) for name, a in plan.aggregations.items()}
+    seen = q - lag
+    events = [row for row in events if _known(plan, row, seen, inclusive)]
+    answers = {name: _aggregate(plan, a, events, seen) for name, a in plan.aggregations.items()}
     for name, expr in plan.derived:
         answers[name] = _derived(plan, expr, answers, q)
     return answers
@@ -49,11 +93,17 @@ def counting(plan: ViewPlan, rows: Sequence[Row]) -> list[Row]:
     if source.event_id is None:
         return good
     kept: dict[Any, Row] = {}
-    for row in sorted(good, key=lambda r: (r[available], r[time])):
+    for row in sorted(good, key=lambda r: (r[available], r[time], _content(plan, r))):
         kept.setdefault(row[source.event_id], row)
     return [
         row for row in good if row[source.event_id] is None or kept[row[source.event_id]] is row
     ]
+
+
+def _content(plan: ViewPlan, row: Row) -> Any:
+    """The row's values by name, so that equal times are told apart whatever the order of rows."""
+    values = [row[name] for name in sorted(plan.view.source.columns)]
+    return [(v is None, v is not None and v != v, 0 if v is None or v != v else v) for v in values]
 
 
 def _key(plan: ViewPlan, row: Row) -> tuple[Any, ...]:

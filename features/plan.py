@@ -69,7 +69,8 @@ class ViewPlan(ByValue):
     @property
     def source_columns(self) -> tuple[str, ...]:
         """The columns of the source that this plan reads, once each."""
-        return self.view.columns_read(self.aggregations)
+        read = self.view.columns_read(self.aggregations)
+        return tuple(dict.fromkeys((*read, *self.view.source.deciding_columns)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

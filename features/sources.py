@@ -124,6 +124,16 @@ class Source(ByValue):
             )
         return dict(self.schema)
 
+    @property
+    def deciding_columns(self) -> tuple[str, ...]:
+        """The columns that say which of several rows with one event id counts; none without ids.
+
+        They are all that hold single values, because nothing less tells equal times apart for ever.
+        """
+        if self.event_id is None:
+            return ()
+        return tuple(name for name, dtype in self.columns.items() if "<" not in dtype)
+
     def with_schema(self, columns: Mapping[str, DType]) -> Source:
         """The same source with the schema that its table turned out to have."""
         return replace(self, schema=dict(columns))

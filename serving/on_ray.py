@@ -78,6 +78,7 @@ class PredictorReplica:
 
     def __init__(self, build: BuildReplica) -> None:
         log_as_json(_log)
+        _listen_on_own_address()
         self._replica = build()
         self._replica.start()
         FastLane.open(self._replica.app)
@@ -113,6 +114,22 @@ class PredictorReplica:
         return await asyncio.to_thread(self._replica.flush)
 
 
+def _listen_on_own_address() -> None:
+    """Binds Serve's server between deployments to the node's address, before it starts.
+
+    By itself it binds every interface, and it unpickles what it is sent. No setting changes that.
+    """
+    import ray
+    from ray.serve._private import replica
+
+    bind, own = replica.add_port_to_grpc_server, ray.util.get_node_ip_address()
+
+    def bind_own(server: object, address: str) -> int:
+        return int(bind(server, address.replace("[::]", f"[{own}]" if ":" in own else own)))
+
+    replica.add_port_to_grpc_server = bind_own
+
+
 def deploy(
     build: BuildReplica,
     *,
@@ -137,6 +154,11 @@ def deploy(
         logging_config={"enable_access_log": False, "log_level": "WARNING"},
     )(serve.ingress()(PredictorReplica))
     return serve.run(deployment.bind(build), name=name, route_prefix=route_prefix)
+
+
+def quiet() -> None:
+    """Keeps Serve's lines about what it is doing out of this process; its warnings stay."""
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
 
 
 def predictor_handle(name: str = APP) -> DeploymentHandle[Any]:

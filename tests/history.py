@@ -125,13 +125,13 @@ def service(source: Source, **options: Any) -> ServicePlan:
 class History:
     """What happened: rows of files, and what a stream accepted, with partition and offset."""
 
-    plan: ServicePlan
+    plan: ServicePlan = field(repr=False)
     source: Source
     files: list[Event]
     streamed: list[Event]
-    lake: MemoryLake = field(default_factory=MemoryLake)
-    store: MemoryStore = field(default_factory=MemoryStore)
-    versions: dict[str, list[Version]] = field(default_factory=dict)
+    lake: MemoryLake = field(default_factory=MemoryLake, repr=False)
+    store: MemoryStore = field(default_factory=MemoryStore, repr=False)
+    versions: dict[str, list[Version]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         for view in self.views:

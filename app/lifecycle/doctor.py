@@ -121,8 +121,8 @@ def _bindings(platform: Platform) -> Iterator[Finding]:
         "bindings",
         NOTICE,
         f"HAProxy's metrics ({serving.haproxy_metrics_port}) and stats "
-        f"({serving.haproxy_stats_port}) pages and Ray's metrics ({settings.metrics.port}) listen "
-        "on every interface, by templates of Ray's that no setting changes",
+        f"({serving.haproxy_stats_port}) pages listen on every interface, by a template of Ray's "
+        "that no setting changes",
         "Close these ports in the firewall of a machine that others can reach.",
     )
     if settings.http.host not in ("127.0.0.1", "localhost"):

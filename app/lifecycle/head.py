@@ -55,6 +55,9 @@ def head_environment(platform: Platform, cluster_id: str) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": _python_path(os.environ.get("PYTHONPATH", "")),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Actors that need no processor of their own are many here; Ray warns of more than four for
+        # each worker that it would start at a time.
+        "RAY_worker_maximum_startup_concurrency": str(platform.settings.ray.num_cpus),
         # `down` writes down what is in memory before it stops Ray; a drain would only wait.
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "RAY_PROMETHEUS_HOST": f"http://127.0.0.1:{platform.settings.metrics.port}",
@@ -64,8 +67,8 @@ def head_environment(platform: Platform, cluster_id: str) -> dict[str, str]:
 def client_environment() -> dict[str, str]:
     """What a process needs in order to reach the cluster: loopback, and Ray's token.
 
-    Ray's own token file is used, so that ``ray job submit`` works as it is; other places that the
-    user chose are passed on.
+    Ray's own token file is used, so that Ray's own commands find it, once ``RAY_AUTH_MODE=token``
+    tells them to look; other places that the user chose are passed on.
     """
     chosen = ("RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN")
     passed = {name: os.environ[name] for name in chosen if name in os.environ}

@@ -30,7 +30,7 @@ def needed_ports(settings: Settings) -> tuple[NeededPort, ...]:
         NeededPort(settings.http.port, "predictions", "TONDO_HTTP_PORT", settings.http.host),
         NeededPort(settings.ray.port, "Ray's head", "TONDO_RAY_PORT"),
         NeededPort(settings.dashboard.port, "the Ray dashboard", "TONDO_DASHBOARD_PORT"),
-        NeededPort(settings.metrics.port, "metrics", "TONDO_METRICS_PORT", "0.0.0.0"),
+        NeededPort(settings.metrics.port, "metrics", "TONDO_METRICS_PORT"),
         NeededPort(
             serving.haproxy_metrics_port,
             "HAProxy's metrics",

@@ -21,14 +21,18 @@ def bench(
     json: Annotated[
         Path | None, typer.Option("--json", help="Write the numbers to this file.")
     ] = None,
+    size: Annotated[
+        int | None, typer.Option("--size", help="Events or rows to make up, where it makes any.")
+    ] = None,
 ) -> None:
     """Run a benchmark beside its baseline; print ratios."""
+    from app.bench.registry import bench as named
     from app.bench.registry import names, run_bench
 
-    for each in [name] if name else names():
-        note(f"bench {each}")
-        result = run_bench(platform(), each)
-        text = as_json(result)
-        if json is not None:
-            json.write_text(text + "\n")
-        say(text)
+    results = []
+    for each in [named(name).name] if name else names():
+        note(f"bench {each}: beside {named(each).baseline}")
+        results.append(run_bench(platform(), each, size))
+        say(as_json(results[-1]))
+    if json is not None:
+        json.write_text(as_json(results[0] if name else results) + "\n")

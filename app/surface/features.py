@@ -41,12 +41,12 @@ def ingest(
     output: OutputOption = Output.table,
 ) -> None:
     """Put rows of files into the lake table of a source."""
-    from app import feature_jobs
+    from app import feature_jobs, stream_jobs
 
     wanted = library(project).source(source)
     with progress(f"ingest {source}") as advance:
         if stream:
-            done = feature_jobs.ingest_stream(platform(), wanted, files, again, advance)
+            done = stream_jobs.ingest_stream(platform(), wanted, files, again, advance)
         else:
             done = feature_jobs.ingest_files(platform(), wanted, files, again, advance)
     for column in done["ignored"]:
@@ -192,8 +192,8 @@ def _show_features(rows: list[dict[str, Any]], output: Output, none: str) -> Non
 def _ingest_text(done: dict[str, Any]) -> str:
     if done["nothingToDo"]:
         return f"nothing to do: {done['table']} has these files already (--again forces them)"
-    lost = {"refused": "from the future", "malformed": "without a time"}
-    bad = [f"{done[key]} {why}" for key, why in lost.items() if done[key]]
+    lost = {"refused": "from the future", "malformed": "malformed", "late": "too late"}
+    bad = [f"{done[key]} {why}" for key, why in lost.items() if done.get(key)]
     told = f" ({', '.join(bad)}: in its dead-letter table)" if bad else ""
     return f"{done['rows']:,} rows into {done['table']}{told}"
 

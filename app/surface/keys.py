@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from app.moments import written
-from app.surface.output import Output, OutputOption, note, say, show_list
+from app.surface.output import Output, OutputOption, brief, note, say, show_list
 from app.surface.session import platform, usage
 
 app = typer.Typer(help="API keys.", no_args_is_help=True)
@@ -33,7 +33,7 @@ def list_keys(output: OutputOption = Output.table) -> None:
     ]
     columns = {
         "NAME": lambda row: row["name"],
-        "CREATED": lambda row: row["createdAt"],
+        "CREATED": lambda row: brief(row["createdAt"]),
         "SHA256": lambda row: row["sha256"][:12],
     }
     show_list(rows, columns, output, none="There are no keys. Make one: tondo keys create NAME")

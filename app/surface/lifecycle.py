@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.surface.output import Output, OutputOption, say, show_list
+from app.surface.output import Output, OutputOption, note, say, show_list
 from app.surface.progress import progress
 from app.surface.session import platform, use_config
 
@@ -33,6 +33,10 @@ def up(
     with progress("up") as advance:
         started = bring_up(platform(), address, advance)
     say(started)
+    cluster = platform().cluster()
+    if cluster is not None:
+        mode = cluster.environment["RAY_AUTH_MODE"]
+        note(f"for Ray's commands: export RAY_AUTH_MODE={mode} RAY_ADDRESS={cluster.dashboard}")
 
 
 def down() -> None:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app.errors import NotFound
 from app.moments import read_moment, written
-from app.surface.output import Output, OutputOption, as_yaml, say, show_list, show_one
+from app.surface.output import (
+    Output,
+    OutputOption,
+    aligned,
+    as_yaml,
+    brief,
+    cell,
+    say,
+    show_list,
+    show_one,
+)
 from app.surface.session import platform, usage
 
 if TYPE_CHECKING:
@@ -38,7 +48,7 @@ def list_models(
         "METRIC": lambda row: row["primaryMetric"],
         "VALUE": lambda row: row["primary"],
         "FRAMEWORK": lambda row: row["framework"],
-        "CREATED": lambda row: row["createdAt"],
+        "CREATED": lambda row: brief(row["createdAt"]),
         "OWNER": lambda row: row["owner"],
     }
     show_list(rows, columns, output, none="There are no models yet. Make one: tondo train MODEL")
@@ -49,7 +59,7 @@ def show(reference: Reference, output: OutputOption = Output.table) -> None:
     """Everything about one version; without a number, the champion or else the newest."""
     with platform().gallery() as gallery:
         data = _full(gallery, _version(gallery, reference))
-    show_one(data, output, lambda: as_yaml(data))
+    show_one(data, output, lambda: _show_text(data))
 
 
 @app.command()
@@ -158,6 +168,29 @@ def _full(gallery: Gallery, version: ModelVersion) -> dict[str, Any]:
     return {**to_data(version), **_row(gallery, version)}
 
 
+_SHOWN_ELSEWHERE = ("metrics", "primary_metric", "primaryMetric", "primary", "created_at")
+
+
+def _show_text(data: Mapping[str, Any]) -> str:
+    """What there is to say, then the metrics side by side; the long lists are in YAML and JSON."""
+    inputs = dict(data["inputs"])
+    inputs["features"] = f"{len(inputs['features'])} of service {data['service']}"
+    said = {k: v for k, v in data.items() if k not in _SHOWN_ELSEWHERE}
+    said |= {"inputs": inputs, "createdAt": brief(data["createdAt"])}
+    return "\n".join([as_yaml(said), "", *aligned(_metric_cells(data["metrics"]))])
+
+
+def _metric_cells(metrics: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    names = list(dict.fromkeys(metric["name"] for metric in metrics))
+    places = list(dict.fromkeys((metric["split"], metric["segment"]) for metric in metrics))
+    values = {(m["split"], m["segment"], m["name"]): m["value"] for m in metrics}
+    rows = [
+        [" ".join(part for part in place if part), *(cell(values.get((*place, n))) for n in names)]
+        for place in places
+    ]
+    return [["METRICS", *names], *rows]
+
+
 def _aliases(gallery: Gallery, version: ModelVersion) -> list[str]:
     from training.gallery import aliases_of
 
@@ -196,13 +229,14 @@ def _aliases_then(moves: Sequence[Any], moment: int) -> list[dict[str, Any]]:
 
 
 def _show_moves(rows: list[dict[str, Any]], output: Output) -> None:
-    columns = {name.upper(): _reader(name) for name in ("at", "alias", "to", "previous", "actor")}
-    columns["REASON"] = _reader("reason")
+    names = ("alias", "to", "previous", "actor", "reason")
+    columns = {"AT": lambda row: brief(row["at"]), **{n.upper(): _reader(n) for n in names}}
     show_list(rows, columns, output, none="No alias was ever moved.")
 
 
 def _show_aliases(rows: list[dict[str, Any]], output: Output) -> None:
-    columns = {name.upper(): _reader(name) for name in ("alias", "version", "at")}
+    columns = {name.upper(): _reader(name) for name in ("alias", "version")}
+    columns["AT"] = lambda row: brief(row["at"])
     show_list(rows, columns, output, none="No alias named anything then.")
 
 

@@ -74,6 +74,11 @@ def as_json(data: Any) -> str:
     return orjson.dumps(data, option=options, default=str).decode()
 
 
+def brief(moment: str | None) -> str:
+    """An RFC 3339 time in UTC as tables show it, to the second."""
+    return f"{moment[:19].replace('T', ' ')}Z" if moment else "-"
+
+
 def _show_data(data: Any, output: Output) -> None:
     # Through JSON, so that both forms hold the same plain data.
     plain = orjson.loads(orjson.dumps(data, option=orjson.OPT_NON_STR_KEYS, default=str))
@@ -81,7 +86,7 @@ def _show_data(data: Any, output: Output) -> None:
 
 
 def _show_table(rows: Sequence[Row], columns: Columns) -> None:
-    cells = [[_cell(read(row)) for read in columns.values()] for row in rows]
+    cells = [[cell(read(row)) for read in columns.values()] for row in rows]
     if sys.stdout.isatty():
         _show_rich(list(columns), cells)
         return
@@ -103,13 +108,17 @@ def _show_rich(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*headers, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for number, header in enumerate(headers):
+        # The first column is what people copy into the next command: it is never cut or wrapped.
+        table.add_column(header, no_wrap=number == 0, overflow="fold", min_width=len(header))
     for row in cells:
         table.add_row(*row)
-    Console().print(table)
+    Console(highlight=False).print(table)
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as tables show it."""
     if value is None:
         return "-"
     if isinstance(value, float):

@@ -17,6 +17,7 @@ from app.surface.output import (
     Output,
     OutputOption,
     as_yaml,
+    brief,
     confirm,
     note,
     say,
@@ -256,11 +257,13 @@ def _why_text(data: Mapping[str, Any]) -> str:
     lines = [f"{data['kind']}/{data['name']}: {status['phase'] or 'nothing was found out yet'}"]
     for condition in status["conditions"]:
         state = "true" if condition["status"] else "false"
-        lines.append(f"  {condition['type']} is {state} since {condition['lastTransitionTime']}")
+        lines.append(
+            f"  {condition['type']} is {state} since {brief(condition['lastTransitionTime'])}"
+        )
         told = (condition["message"], condition["operatorMessage"])
         lines += [f"    {message}" for message in told if message]
         lines += [f"    Hint: {condition['hint']}"] if condition["hint"] else []
-    lines += [f"  {e['at']}  {e['action']}  {_details(e)}" for e in data["events"]]
+    lines += [f"  {brief(e['at'])}  {e['action']}  {_details(e)}" for e in data["events"]]
     return "\n".join(lines)
 
 

@@ -130,6 +130,15 @@ class Reader:
             raise _damaged() from None
         return one, other
 
+    def many_times(self, count: int) -> tuple[int, ...]:
+        """As many times."""
+        at = self._at
+        self._at = at + _TIME.size * count
+        try:
+            return struct.unpack_from(f"<{count}q", self._data, at)
+        except struct.error:
+            raise _damaged() from None
+
     def raw(self) -> bytes:
         """Bytes with their length."""
         size = self.whole()

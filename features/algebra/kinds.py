@@ -335,8 +335,8 @@ def with_special(specials: Specials, value: float) -> Specials:
 
 def both_specials(a: Specials, b: Specials) -> Specials:
     """Those of both."""
-    if a == NO_SPECIALS:
-        return b
+    if a is NO_SPECIALS or b is NO_SPECIALS:
+        return b if a is NO_SPECIALS else a
     return Specials(a.nan + b.nan, a.plus + b.plus, a.minus + b.minus)
 
 

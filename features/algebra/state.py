@@ -5,7 +5,8 @@ one for all history without a window. Those with an event time still ahead (sche
 
 A packed cell holds, for every window, not the tiles but their *suffixes*: the merge of a hop with
 all later ones. So a read finds its window's beginning by bisection and decodes one partial,
-whatever the aggregation, and a hop that leaves the window needs no subtraction.
+whatever the aggregation, and a hop that leaves the window needs no subtraction. Those of one group
+lie side by side: one bisection finds them all.
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ from typing import Any
 from features.algebra.bytes import Reader, Writer
 from features.algebra.compiled import FAILED, CompiledAggregation
 from features.algebra.kinds import Order, Partial
+from features.algebra.slots import Group, Slots
 from features.algebra.view import Row
 from features.errors import DamagedData
 from features.windows import floor_to, window_start
 
 FORMAT = 1
 NEVER = -(1 << 63)
+_AGAIN = "Materialize the view again."
 _HOP_BYTES, _PLACE_BYTES = 8, 4
 _PLACE = struct.Struct("<I")
-Slots = Sequence[CompiledAggregation]
 Waiting = list[tuple[Order, tuple[Any, ...]]]
 
 
@@ -79,10 +81,11 @@ class EntityState:
 
     def pack(self) -> bytes:
         """The cell that the online store keeps."""
-        blocks = [_pack_slot(s, t) for s, t in zip(self._slots, self.tiles, strict=True)]
+        blocks = [_pack_group(self._slots, group, self.tiles) for group in self._slots.groups]
         blocks.append(_pack_waiting(self.waiting))
-        header = struct.pack(f"<BH{len(blocks)}I", FORMAT, len(blocks), *_starts(blocks))
-        return header + b"".join(blocks)
+        header = self._slots.header
+        starts = accumulate(map(len, blocks[:-1]), initial=header.size)
+        return header.pack(FORMAT, len(blocks), *starts) + b"".join(blocks)
 
     def dump(self) -> bytes:
         """Everything, for a checkpoint."""
@@ -135,58 +138,61 @@ def newest_of(newest: int, value: Any, order: Order) -> int:
 class OpenCell:
     """A packed cell, read on demand; what was decoded is kept. Raises DamagedData."""
 
-    __slots__ = ("_blocks", "_data", "_decoded", "_slots", "waiting")
+    __slots__ = ("_blocks", "_data", "_decoded", "slots", "waiting")
 
     def __init__(self, slots: Slots, data: bytes) -> None:
-        if len(data) < 3 or data[0] != FORMAT:
-            raise DamagedData("a stored cell is not of a known format", "Materialize again.")
-        (count,) = struct.unpack_from("<H", data, 1)
-        if count != len(slots) + 1 or len(data) < 3 + 4 * count:
-            raise DamagedData("a stored cell has other features than its view", "")
-        self._slots = slots
+        header = slots.header
+        if len(data) < header.size:
+            raise DamagedData("a stored cell is cut short", _AGAIN)
+        known, count, *self._blocks = header.unpack_from(data)
+        if known != FORMAT or count != len(self._blocks):
+            raise DamagedData("a stored cell is not of this view, or of no known format", _AGAIN)
+        self.slots = slots
         self._data = data
-        self._blocks: tuple[int, ...] = struct.unpack_from(f"<{count}I", data, 3)
         self._decoded: dict[Any, Any] = {}
         self.waiting = _waiting_of(data, self._blocks[-1])
 
-    def whole(self, index: int) -> tuple[Partial, int] | None:
-        """A slot without a window: its partial and the newest event time in it (µs), if any."""
-        if index not in self._decoded:
-            self._decoded[index] = self._read_whole(index)
-        found: tuple[Partial, int] | None = self._decoded[index]
+    def whole(self, number: int) -> tuple[list[Partial], tuple[int, ...]] | None:
+        """A group without a window: the partials and the newest event time in each (µs).
+
+        None if there is nothing.
+        """
+        if number not in self._decoded:
+            self._decoded[number] = self._read_whole(number)
+        found: tuple[list[Partial], tuple[int, ...]] | None = self._decoded[number]
         return found
 
-    def since(self, index: int, start: int) -> Partial | None:
-        """A slot with a window: the merge of all hops from ``start`` (µs) on, if there are any."""
-        hops, places = self._decoded.get(index) or self._read_hops(index)
+    def since(self, number: int, start: int) -> list[Partial] | None:
+        """A group with a window: of each the merge of all hops from ``start`` (µs) on, if any."""
+        hops, places = self._decoded.get(number) or self._read_hops(number)
         place = bisect_left(hops, start)
         if place == len(hops):
             return None
-        key = (index, place)
-        found = self._decoded.get(key)
+        key = (number, place)
+        found: list[Partial] | None = self._decoded.get(key)
         if found is None:
             (offset,) = _PLACE.unpack_from(self._data, places + _PLACE_BYTES * place)
-            base = places + _PLACE_BYTES * len(hops)
-            source = Reader(self._data, base + offset)
-            found = self._decoded[key] = self._slots[index].algebra.read(source)
+            source = Reader(self._data, places + _PLACE_BYTES * len(hops) + offset)
+            algebras = self.slots.groups[number].algebras
+            found = self._decoded[key] = [algebra.read(source) for algebra in algebras]
         return found
 
-    def _read_whole(self, index: int) -> tuple[Partial, int] | None:
-        start = self._blocks[index]
-        if start == self._blocks[index + 1]:
+    def _read_whole(self, number: int) -> tuple[list[Partial], tuple[int, ...]] | None:
+        start = self._blocks[number]
+        if start == self._blocks[number + 1]:
             return None
-        source = Reader(self._data, start)
-        newest = source.time()
-        return self._slots[index].algebra.read(source), newest
+        source, algebras = Reader(self._data, start), self.slots.groups[number].algebras
+        newest = source.many_times(len(algebras))
+        return [algebra.read(source) for algebra in algebras], newest
 
-    def _read_hops(self, index: int) -> tuple[Sequence[int], int]:
-        """Where the hops of a slot begin (µs), as they lie there, and where their places are."""
-        at, data = self._blocks[index], self._data
+    def _read_hops(self, number: int) -> tuple[Sequence[int], int]:
+        """Where the hops of a group begin (µs), as they lie there, and where their places are."""
+        at, data = self._blocks[number], self._data
         count = int.from_bytes(data[at : at + 4], "little")
         places = at + 4 + _HOP_BYTES * count
         if places + _PLACE_BYTES * count > len(data):
-            raise DamagedData("a stored cell is cut short", "Materialize again.")
-        hops = self._decoded[index] = _hops(data[at + 4 : places]), places
+            raise DamagedData("a stored cell is cut short", _AGAIN)
+        hops = self._decoded[number] = _hops(data[at + 4 : places]), places
         return hops
 
 
@@ -196,27 +202,39 @@ def _hops(data: bytes) -> Sequence[int]:
     return struct.unpack(f"<{len(data) // _HOP_BYTES}q", data)
 
 
-def _pack_slot(slot: CompiledAggregation, tiles: dict[int, Partial]) -> bytes:
-    if slot.hop is None:
-        return _pack_whole(slot, tiles)
-    hops = sorted(tiles)
-    suffix, parts = slot.algebra.empty(), []
+def _pack_group(slots: Slots, group: Group, tiles: Sequence[dict[int, Partial]]) -> bytes:
+    if group.hop is None:
+        return _pack_whole(slots, group, tiles)
+    hops = sorted({hop for index in group.members for hop in tiles[index]})
+    suffixes = {index: slots[index].algebra.empty() for index in group.members}
+    packed = {index: _packed(slots[index], suffixes[index]) for index in group.members}
+    parts = []
     for hop in reversed(hops):
-        suffix = slot.algebra.merge(tiles[hop], suffix)
-        out = Writer()
-        slot.algebra.write(suffix, out)
-        parts.append(out.done())
+        for index, algebra in [(index, slots[index].algebra) for index in group.members]:
+            if hop in tiles[index]:
+                suffixes[index] = algebra.merge(tiles[index][hop], suffixes[index])
+                packed[index] = _packed(slots[index], suffixes[index])
+        parts.append(b"".join(packed.values()))
     parts.reverse()
     count = len(hops)
     places = list(accumulate(map(len, parts[:-1]), initial=0)) if parts else []
     return struct.pack(f"<I{count}q{count}I", count, *hops, *places) + b"".join(parts)
 
 
-def _pack_whole(slot: CompiledAggregation, tiles: dict[int, Partial]) -> bytes:
+def _packed(slot: CompiledAggregation, partial: Partial) -> bytes:
     out = Writer()
-    for held, newest in tiles.values():
-        out.time(newest)
-        slot.algebra.write(held, out)
+    slot.algebra.write(partial, out)
+    return out.done()
+
+
+def _pack_whole(slots: Slots, group: Group, tiles: Sequence[dict[int, Partial]]) -> bytes:
+    out = Writer()
+    held = [tiles[index].get(0) for index in group.members]
+    if any(held):
+        for tile in held:
+            out.time(NEVER if tile is None else tile[1])
+        for algebra, tile in zip(group.algebras, held, strict=True):
+            algebra.write(algebra.empty() if tile is None else tile[0], out)
     return out.done()
 
 
@@ -224,14 +242,6 @@ def _pack_waiting(waiting: Waiting) -> bytes:
     out = Writer()
     _write_waiting(waiting, out)
     return out.done()
-
-
-def _starts(blocks: Sequence[bytes]) -> list[int]:
-    starts, at = [], 3 + 4 * len(blocks)
-    for block in blocks:
-        starts.append(at)
-        at += len(block)
-    return starts
 
 
 def _write_tile(slot: CompiledAggregation, tile: Partial, out: Writer) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from features.algebra.compiled import CompiledAggregation
-from features.algebra.kinds import Partial
+from features.algebra.kinds import Algebra, Partial
+from features.algebra.slots import Group
 from features.algebra.state import NEVER, OpenCell, newest_of
 from features.errors import ValueStateError
 from features.windows import window_start
@@ -30,87 +31,121 @@ def aggregate(
     q: int,
     ttl: int | None,
 ) -> list[Value]:
-    """Aggregations of a view (with their numbers in its cells) as of ``q`` (µs).
+    """Aggregations of a view (with their numbers) as of ``q`` (µs), one by one.
 
     They are merged from a tail and its heads; without any cell the entity was never seen:
     ``absent``. ``ttl`` is µs.
     """
-    return [_value(slot, index, cells, q, ttl) for index, slot in slots]
+    if not cells:
+        return [Value(slot.algebra.finish(slot.algebra.empty()), "absent") for _, slot in slots]
+    values = []
+    for index, slot in slots:
+        number, place = cells[0].slots.places[index]
+        if slot.window is None:
+            values += history(number, [place], cells, q, ttl)[0]
+        else:
+            values += windowed(number, [place], cells, q)
+    return values
+
+
+def windowed(number: int, places: Sequence[int], cells: Sequence[OpenCell], q: int) -> list[Value]:
+    """Some of a group with a window, from one cell or more, as of ``q`` (µs)."""
+    group = cells[0].slots.groups[number]
+    algebras = group.algebras
+    start = window_start(q, group.window or 0, group.hop or 1)
+    merged: list[Partial] | None = None
+    for cell in cells:
+        found = cell.since(number, start)
+        if found is not None:
+            merged = found if merged is None else _both(algebras, merged, found)
+    if merged is None:
+        merged = [algebra.empty() for algebra in algebras]
+    for cell in cells:
+        if cell.waiting:
+            merged = _with_waiting(group, merged, cell, start, q)
+    return [_finished(algebras[place], merged[place]) for place in places]
 
 
 def history(
-    slots: Sequence[tuple[int, CompiledAggregation]],
-    cells: Sequence[OpenCell],
-    q: int,
-    ttl: int | None,
+    number: int, places: Sequence[int], cells: Sequence[OpenCell], q: int, ttl: int | None
 ) -> tuple[list[Value], int]:
-    """Aggregations without a window as of ``q``, and the time from which on they change (µs).
+    """Some of a group without a window as of ``q``, and the time from which they change (µs).
 
     That is if nothing waits in the cells: they then change by growing too old, and no other way.
     """
+    group = cells[0].slots.groups[number]
+    algebras = group.algebras
+    merged, newest = None, (NEVER,) * len(algebras)
+    for cell in cells:
+        found = cell.whole(number)
+        if found is not None:
+            merged = found[0] if merged is None else _both(algebras, merged, found[0])
+            newest = tuple(map(max, newest, found[1]))
+    if merged is None:
+        merged = [algebra.empty() for algebra in algebras]
+    for cell in cells:
+        if cell.waiting:
+            merged = _with_waiting(group, merged, cell, NEVER, q)
+            newest = _newest_waiting(group, newest, cell, q)
+    return _unexpired(group, places, merged, newest, q, ttl)
+
+
+def _unexpired(
+    group: Group,
+    places: Sequence[int],
+    merged: list[Partial],
+    newest: tuple[int, ...],
+    q: int,
+    ttl: int | None,
+) -> tuple[list[Value], int]:
     values, until = [], FOREVER
-    for index, slot in slots:
-        partial, newest = _whole(slot, index, cells, q)
-        if ttl is None or newest == NEVER:
-            values.append(_finished(slot, partial))
-        elif q - newest > ttl:
-            values.append(EXPIRED)
-        else:
-            values.append(_finished(slot, partial))
-            until = min(until, newest + ttl + 1)
+    for place in places:
+        time = newest[place]
+        if ttl is not None and time != NEVER:
+            if q - time > ttl:
+                values.append(EXPIRED)
+                continue
+            until = min(until, time + ttl + 1)
+        values.append(_finished(group.algebras[place], merged[place]))
     return values, until
 
 
-def _value(
-    slot: CompiledAggregation, index: int, cells: Sequence[OpenCell], q: int, ttl: int | None
-) -> Value:
-    if not cells:
-        return Value(_nothing(slot), "absent")
-    if slot.window is None or slot.hop is None:
-        ((value,), _) = history([(index, slot)], cells, q, ttl)
-        return value
-    return _finished(slot, _windowed(slot, index, cells, window_start(q, slot.window, slot.hop), q))
+def _both(
+    algebras: Sequence[Algebra], one: Sequence[Partial], other: Sequence[Partial]
+) -> list[Partial]:
+    return [a.merge(x, y) for a, x, y in zip(algebras, one, other, strict=True)]
 
 
-def _whole(
-    slot: CompiledAggregation, index: int, cells: Sequence[OpenCell], q: int
-) -> tuple[Partial, int]:
-    merged, newest = slot.algebra.empty(), NEVER
-    for cell in cells:
-        found = cell.whole(index)
-        if found is not None:
-            merged, newest = slot.algebra.merge(merged, found[0]), max(newest, found[1])
-        for order, values in cell.waiting:
-            if order[0] < q and values[index] is not None:
-                merged = slot.algebra.add(merged, values[index], order)
-                newest = newest_of(newest, values[index], order)
-    return merged, newest
+def _with_waiting(
+    group: Group, partials: Sequence[Partial], cell: OpenCell, start: int, q: int
+) -> list[Partial]:
+    """With a cell's events from ``start`` on whose time has come at ``q`` (µs)."""
+    merged = list(partials)
+    for order, taken in cell.waiting:
+        if start <= order[0] < q:
+            for place, index in enumerate(group.members):
+                if taken[index] is not None:
+                    merged[place] = group.algebras[place].add(merged[place], taken[index], order)
+    return merged
 
 
-def _windowed(
-    slot: CompiledAggregation, index: int, cells: Sequence[OpenCell], start: int, q: int
-) -> Partial:
-    merged: Partial | None = None
-    for cell in cells:
-        found = cell.since(index, start)
-        if found is not None:
-            merged = found if merged is None else slot.algebra.merge(merged, found)
-        for order, values in cell.waiting:
-            if start <= order[0] < q and values[index] is not None:
-                held = slot.algebra.empty() if merged is None else merged
-                merged = slot.algebra.add(held, values[index], order)
-    return slot.algebra.empty() if merged is None else merged
+def _newest_waiting(
+    group: Group, newest: tuple[int, ...], cell: OpenCell, q: int
+) -> tuple[int, ...]:
+    known = list(newest)
+    for order, taken in cell.waiting:
+        if order[0] < q:
+            for place, index in enumerate(group.members):
+                if taken[index] is not None:
+                    known[place] = newest_of(known[place], taken[index], order)
+    return tuple(known)
 
 
-def _finished(slot: CompiledAggregation, partial: Partial) -> Value:
+def _finished(algebra: Algebra, partial: Partial) -> Value:
     try:
-        value = slot.algebra.finish(partial)
+        value = algebra.finish(partial)
     except ValueStateError:
         return Value(None, "error")
-    if value is None or partial == slot.algebra.empty():
-        return Value(value, "empty")
-    return Value(value, "value")
-
-
-def _nothing(slot: CompiledAggregation) -> Any:
-    return slot.algebra.finish(slot.algebra.empty())
+    if value or (value is not None and partial != algebra.empty()):
+        return Value(value, "value")
+    return Value(value, "empty")

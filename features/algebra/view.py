@@ -20,6 +20,7 @@ from features.algebra.compiled import (
     plain_values,
 )
 from features.algebra.kinds import Order
+from features.algebra.slots import Slots
 from features.definitions import FeatureView
 from features.dtypes import as_dtype
 from features.keys import key_bytes
@@ -48,9 +49,7 @@ class ViewAlgebra:
         self.view = view
         self.source = view.source
         given = view.aggregations if aggregations is None else aggregations
-        self.slots: tuple[CompiledAggregation, ...] = compile_all(
-            given, view.source.columns, view.hop
-        )
+        self.slots = Slots(compile_all(given, view.source.columns, view.hop))
         self.columns = view.columns_read(given)
 
     def take(self, events: pa.Table) -> list[Taken]:
@@ -114,12 +113,16 @@ def micros(column: pa.Array | pa.ChunkedArray) -> Times:
 def counting(events: pa.Table, source: Source) -> pa.Table:
     """The events that count at all: well-formed, not late, each id once.
 
-    Of equal ids the event with the least (available_at, event_time) stays; a null id is nobody's.
+    Of equal ids the event with the least (available_at, event_time) stays, and of equal times the
+    one with the least values, column by column in order of their names; a null id is nobody's.
     """
-    events = events.filter(well_formed(events, source))
+    if any(events.column(name).null_count for name in (source.event_time, source.available_at)):
+        events = events.filter(well_formed(events, source))
     if source.lateness is not None:
-        events = events.filter(pa.array(~late(events, source)))
-    return events if source.event_id is None else _each_id_once(events, source)
+        too_late = late(events, source)
+        events = events.filter(pa.array(~too_late)) if too_late.any() else events
+    repeated = repeated_ids(events, source)
+    return events if repeated is None else events.filter(pa.array(~repeated))
 
 
 def well_formed(events: pa.Table, source: Source) -> pa.ChunkedArray:
@@ -138,21 +141,45 @@ def late(events: pa.Table, source: Source) -> Mask:
     return np.asarray(age > source.lateness)
 
 
-def _each_id_once(events: pa.Table, source: Source) -> pa.Table:
+def repeated_ids(events: pa.Table, source: Source) -> Mask | None:
+    """Which well-formed events do not count because another one has their id; None for none."""
+    if source.event_id is None or not events.num_rows:
+        return None
     codes = id_codes(events.column(source.event_id))
-    if len(codes) == 0 or int(np.bincount(codes[codes >= 0], minlength=1).max()) < 2:
-        return events
-    order = np.lexsort(
-        (
-            micros(events.column(source.event_time)),
-            micros(events.column(source.available_at)),
-            codes,
-        )
-    )
+    if int(codes.max()) + 1 == np.count_nonzero(codes >= 0):
+        return None
+    order = _by_id(events, source, codes)
     ordered = codes[order]
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = (ordered[1:] != ordered[:-1]) | (ordered[1:] < 0)
-    return events.take(pa.array(np.sort(order[first])))
+    repeated = np.zeros(len(order), dtype=bool)
+    repeated[order[1:]] = (ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0)
+    return repeated
+
+
+def _by_id(events: pa.Table, source: Source, codes: Times) -> Times:
+    """The rows by id, those of one id in the order in which they would count."""
+    keys = (micros(events.column(source.event_time)), micros(events.column(source.available_at)))
+    order = np.lexsort((*keys, codes))
+    same = codes[order][1:] >= 0
+    for key in (*keys, codes):
+        same &= key[order][1:] == key[order][:-1]
+    if same.any():
+        _order_by_content(order, same, events, source)
+    return order
+
+
+def _order_by_content(order: Times, same: Mask, events: pa.Table, source: Source) -> None:
+    """Orders, in place, the runs in which ``same`` ties each row to the one before."""
+    member = np.zeros(len(order), dtype=bool)
+    member[1:] = same
+    member[:-1] |= same
+    places = np.flatnonzero(member)
+    names = sorted(name for name in source.deciding_columns if name in events.column_names)
+    some = events.select(names).take(pa.array(order[places]))
+    columns = typed_columns(some, source, names)
+    run = np.cumsum(np.concatenate([[True], ~same]))[places]
+    content = pa.table({"": run, **columns})
+    found = pc.sort_indices(content, [(name, "ascending") for name in content.column_names])
+    order[places] = order[places][found.to_numpy()]
 
 
 def id_codes(column: pa.ChunkedArray) -> Times:

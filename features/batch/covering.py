@@ -33,7 +33,7 @@ def latest(intervals: Intervals) -> Ints:
     Whichever entered last by a question stays longest: if it has left, so have all before it.
     """
     newest = np.full(intervals.size + 1, -1, dtype=np.int64)
-    np.maximum.at(newest, intervals.first, np.arange(len(intervals.first)))
+    newest[intervals.first] = np.arange(len(intervals.first))  # the last one assigned stays
     newest = np.maximum.accumulate(newest[:-1])
     if len(intervals.end):
         newest[intervals.end[newest] <= np.arange(intervals.size)] = -1

@@ -8,7 +8,7 @@ rounded to a float once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -25,6 +25,8 @@ _FRACTION_BITS, _BIAS = 52, 1_075
 _HIDDEN = 1 << _FRACTION_BITS
 _BLOCK = 1 << 17
 """Values that are taken apart at a time; so many stay in the processor's cache."""
+_NUMBERS = 1 << 14
+"""Numbers that are rounded at a time, with all their digits."""
 _KEPT = 6
 """Digits of a sum that decide how it, or its quotient by up to 2**74, is rounded."""
 
@@ -57,8 +59,8 @@ class Whole:
 
 def whole_floats(values: Floats) -> Whole:
     """Finite floats as multiples of one power of two."""
-    scales = [_scale(values[block]) for block in _blocks(len(values))]
-    scales = [scale for scale in scales if scale is not None]
+    found = (_scale(values[block]) for block in _blocks(len(values)))
+    scales = [scale for scale in found if scale is not None]
     if not scales:
         return Whole((np.zeros(len(values), dtype=np.int64),), None, 0)
     lowest, top = min(s.lowest for s in scales), max(s.top for s in scales)
@@ -135,8 +137,8 @@ def _fill(parts: Sequence[npt.NDArray[np.int32]], values: Floats, low: int) -> I
     return place
 
 
-def _blocks(size: int) -> Iterator[slice]:
-    return (slice(i, i + _BLOCK) for i in range(0, size, _BLOCK))
+def _blocks(size: int, most: int = _BLOCK) -> Iterator[slice]:
+    return (slice(i, i + most) for i in range(0, size, most))
 
 
 def _three_digits(values: Ints) -> tuple[npt.NDArray[np.int32], ...]:
@@ -153,13 +155,13 @@ def _square_digits(parts: Sequence[npt.NDArray[Any]]) -> tuple[npt.NDArray[np.in
     digits = tuple(np.empty(size, dtype=np.int32) for _ in range(6))
     for block in _blocks(size):
         a, b, c = (part[block].astype(np.int64) for part in parts)
+        terms = (a * a, 2 * a * b, 2 * a * c + b * b, 2 * b * c, c * c)
         carry = np.zeros(len(a), dtype=np.int64)
-        for digit, term in zip(
-            digits, (a * a, 2 * a * b, 2 * a * c + b * b, 2 * b * c, c * c, 0), strict=True
-        ):
+        for digit, term in zip(digits, terms, strict=False):
             carry += term
             digit[block] = carry & _MASK
             carry >>= BITS
+        digits[-1][block] = carry
     return digits
 
 
@@ -195,6 +197,14 @@ def _carried(columns: Sequence[Ints]) -> tuple[Ints, Ints]:
     return np.stack(digits), carry
 
 
+def in_blocks(size: int, work: Callable[[slice], Floats]) -> Floats:
+    """The floats that ``work`` gives for ``size`` numbers, some thousands of them at a time."""
+    found = np.empty(size, dtype=np.float64)
+    for block in _blocks(size, _NUMBERS):
+        found[block] = work(block)
+    return found
+
+
 def quotient(number: Settled, exponent: int, divisors: Sequence[Ints] = ()) -> Floats:
     """``number · 2**exponent`` divided by all divisors (1 to 2**37), rounded once; ±inf beyond."""
     digits, place, rest = _leading(number.digits)
@@ -226,7 +236,7 @@ def _divide(digits: Ints, divisor: Ints) -> Mask:
         part = (remainder << BITS) | digits[i]
         digits[i] = part // divisor
         remainder = part - digits[i] * divisor
-    return remainder != 0
+    return np.asarray(remainder != 0)
 
 
 def _rounded(digits: Ints, exponent: Ints, rest: Mask) -> Floats:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 
+from features.batch.covering import latest
 from features.batch.order import by_code_and_time, resort_runs
 from features.batch.picks import numbers_or_ranks
 from features.batch.queries import (
@@ -49,12 +51,9 @@ class History:
     _covering: dict[tuple[int | None, int | None], Covering] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, codes: Ints, moments: Moments, questions: Questions, *, inclusive: bool
-    ) -> History:
+    def of(cls, codes: Ints, moments: Moments, questions: Questions, *, inclusive: bool) -> History:
         """The history for the questions; ``codes`` by event, −1 for an entity that nobody asks."""
-        known = np.flatnonzero(codes >= 0)
-        rows = known[by_code_and_time(codes[known], moments.happened[known])]
+        rows = _ordered(codes, moments.happened)
         joined = _order_ties(rows, codes, moments)
         codes, times = codes[rows], moments.happened[rows]
         bounds = bounds_of(codes, len(questions.bounds) - 1)
@@ -71,10 +70,9 @@ class History:
 
     def _covered(self, window: int | None, hop: int | None) -> Covering:
         end = self._end(window, hop)
-        events = np.flatnonzero(self.first < end)
-        if len(events) == len(end):
-            return Covering(Intervals(self.first, end, self.questions.size), events)
-        return Covering(Intervals(self.first[events], end[events], self.questions.size), events)
+        intervals = Intervals(self.first, end, self.questions.size)
+        every = Covering(intervals, slice(None), self.rows)
+        return every.chosen(self.first < end)
 
     def _end(self, window: int | None, hop: int | None) -> Ints:
         if window is None or hop is None:
@@ -84,23 +82,57 @@ class History:
         return _first_beyond(gone, len(self.rows))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Covering:
-    """Events that count for some question: their intervals, and their numbers in the history."""
+    """Events that count for some question: their intervals, numbers in the history, and rows."""
 
     intervals: Intervals
-    events: Ints
+    events: Ints | slice
+    rows: Ints
+
+    def chosen(self, which: Mask | Ints) -> Covering:
+        """Some of them, by a mask or by their places."""
+        if which.dtype == bool and which.all():
+            return self
+        places: Ints = np.flatnonzero(which) if which.dtype == bool else np.asarray(which)
+        events = places if isinstance(self.events, slice) else self.events[places]
+        return Covering(self.intervals.chosen(places), events, self.rows[places])
+
+    def over(self, intervals: Intervals) -> Covering:
+        """The same events with other intervals."""
+        return Covering(intervals, self.events, self.rows)
+
+    @cached_property
+    def latest(self) -> Ints:
+        """The last event that counts for each question, among these; −1 where none does."""
+        return latest(self.intervals)
+
+    @cached_property
+    def latest_rows(self) -> pa.Array:
+        """Its row; null where none does."""
+        found = self.latest
+        if not len(self.rows):
+            return pa.nulls(len(found), pa.int64())
+        return pa.array(self.rows[found], mask=found < 0)
+
+
+def _ordered(codes: Ints, times: Ints) -> Ints:
+    """The events of known entities in order of entity and time."""
+    if not len(codes) or int(codes.min()) >= 0:
+        return by_code_and_time(codes, times)
+    known = np.flatnonzero(codes >= 0)
+    return known[by_code_and_time(codes[known], times[known])]
 
 
 def _order_ties(rows: Ints, codes: Ints, moments: Moments) -> Mask:
     """Orders, in place, events of one time by what was known first, then by their sequence."""
     joined = _same(codes[rows]) & _same(moments.happened[rows])
-    keys = (moments.available,)
+    keys: tuple[Ints | Mask, ...] = (moments.available,)
     if moments.sequence is not None:
         known = np.asarray(moments.sequence.is_valid().to_numpy(zero_copy_only=False))
         keys = (numbers_or_ranks(moments.sequence), known, *keys)
     if joined.any():
-        resort_runs(rows, joined, keys)
+        resort_runs(rows, joined, lambda some: [key[some] for key in keys])
         for key in keys:
             joined &= _same(key[rows])
     return joined
@@ -134,5 +166,5 @@ def _first_beyond(events: Ints, size: int) -> Ints:
     return np.cumsum(np.bincount(events, minlength=size + 1)[:size])
 
 
-def _same(numbers: Ints) -> Mask:
+def _same(numbers: Ints | Mask) -> Mask:
     return np.asarray(numbers[1:] == numbers[:-1])

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from features.batch.kernel import AS_OF, AsOf, errors_of, features_as_of
+from features.algebra.view import counting
+from features.batch.kernel import AS_OF, AsOf, errors_of, features_of_counting
 from features.batch.queries import Mask
 from features.compile_columns import compile_columns
 from features.derivation import read_features
@@ -30,11 +31,14 @@ def join_in_memory(
 
     ``sources`` are the events by the source's name. Raises BadInput for a spine that does not fit.
     """
+    known = {view.view.source.name: view.view.source for view in plan.views}
+    events = {name: counting(sources[name], source) for name, source in known.items()}
     stored = {}
     for view in plan.views:
         keys = key_table(view, spine, time_column, plan.lag)
-        events = sources[view.view.source.name]
-        found = features_as_of(view, events, keys, inclusive=inclusive, lag=plan.lag)
+        found = features_of_counting(
+            view, events[view.view.source.name], keys, inclusive=inclusive, lag=plan.lag
+        )
         stored[view.role] = stored_table(plan, view, found)
     return assemble(plan, spine, time_column, stored)
 

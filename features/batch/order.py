@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -43,30 +45,23 @@ def _by_key(keys: Ints) -> Ints:
     order = packed & ((1 << row_bits) - 1)
     if dropped:
         packed >>= row_bits
-        resort_runs(order, packed[1:] == packed[:-1], (keys,))
+        resort_runs(order, packed[1:] == packed[:-1], lambda some: (keys[some],))
     return order
 
 
-def resort_runs(order: Ints, joined: Mask, keys: tuple[Ints, ...]) -> None:
+def resort_runs(order: Ints, joined: Mask, keys: Callable[[Ints], Sequence[Ints | Mask]]) -> None:
     """Sorts, in place, the runs of an order in which ``joined`` ties each row to the one before.
 
-    ``keys`` are by row, the last one first as in ``lexsort``; what they leave equal keeps its
-    order.
+    ``keys`` gives the keys of some rows, the last one first as in ``lexsort``; what they leave
+    equal keeps its order.
     """
-    member = members(joined, len(order))
-    places = np.flatnonzero(member)
-    if not len(places):
-        return
-    starts = np.ones(len(order), dtype=bool)
-    starts[1:] = ~joined
-    run = np.cumsum(starts)[places]
-    rows = order[places]
-    order[places] = rows[np.lexsort((*(key[rows] for key in keys), run))]
-
-
-def members(joined: Mask, size: int) -> Mask:
-    """Which rows belong to a run of two or more; ``joined`` ties each row to the one before."""
-    member = np.zeros(size, dtype=bool)
+    member = np.zeros(len(order), dtype=bool)
     member[1:] = joined
     member[:-1] |= joined
-    return member
+    places = np.flatnonzero(member)
+    if len(places):
+        starts = np.ones(len(order), dtype=bool)
+        starts[1:] = ~joined
+        run = np.cumsum(starts)[places]
+        rows = order[places]
+        order[places] = rows[np.lexsort((*keys(rows), run))]

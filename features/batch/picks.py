@@ -61,30 +61,26 @@ def _values(keys: Ints, held: Mask, known: pa.Array | None, kind: pa.DataType) -
     return pa.array(numbers, mask=~held).cast(kind)
 
 
-def ends(kind: str, k: int | None, intervals: Intervals, values: pa.Array) -> Finished:
-    """The first or last ``k`` values of events from first to last; one value without ``k``."""
-    chosen = end_events(kind, k, intervals)
-    if k is None:
-        return Finished(values.take(_or_null(chosen[:, 0])))
-    return Finished(as_lists(chosen, values))
+def values_at(rows: pa.Array, values: pa.Array) -> pa.Array:
+    """The values of some rows, null for null; −0.0 equals 0.0, so it is given as 0.0."""
+    found = values.take(rows)
+    return pc.add(found, 0.0) if pa.types.is_floating(found.type) else found
 
 
-def end_events(kind: str, k: int | None, intervals: Intervals) -> Ints:
-    """Which events are the first or last ``k``, as (questions, k); −1 past the end."""
-    if kind == "last" and k is None:
-        return covering.latest(intervals)[:, None]
+def end_events(kind: str, k: int, intervals: Intervals) -> Ints:
+    """Which events are the first or last ``k``, as (questions, k); −1 past the end.
+
+    Events come from first to last.
+    """
     runs = intervals.runs()
-    wanted = np.arange(k or 1)
-    if runs is not None and kind == "last":
-        place = runs[1][:, None] - 1 - wanted
-        return np.where(place >= runs[0][:, None], place, -1)
     if runs is not None:
-        place = runs[0][:, None] + wanted
-        return np.where(place < runs[1][:, None], place, -1)
+        low, high = (bound[:, None] for bound in runs)
+        place = high - 1 - np.arange(k) if kind == "last" else low + np.arange(k)
+        return np.where((place >= low) & (place < high), place, -1)
     ranks = np.arange(len(intervals.first))
     if kind == "last":
-        return covering.best(intervals, ranks, k or 1)
-    found = covering.best(intervals, ranks[::-1].copy(), k or 1)
+        return covering.best(intervals, ranks, k)
+    found = covering.best(intervals, ranks[::-1].copy(), k)
     return np.where(found < 0, -1, len(ranks) - 1 - found)
 
 
@@ -134,9 +130,5 @@ def as_lists(events: Ints, values: pa.Array) -> pa.Array:
     held = events >= 0
     sizes = held.sum(axis=1)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-    flat = values.take(pa.array(events[held]))
+    flat = values_at(pa.array(events[held]), values)
     return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=pa.array(sizes == 0))
-
-
-def _or_null(events: Ints) -> pa.Array:
-    return pa.array(events, mask=events < 0)

@@ -17,6 +17,7 @@ from features.batch.digits import (
     BITS,
     Settled,
     Whole,
+    in_blocks,
     quotient,
     settled,
     squared,
@@ -63,14 +64,22 @@ class Sums:
 
     def mean(self) -> Finished:
         """The mean."""
-        return Finished(_masked(self._float_sums((np.maximum(self._counts, 1),)), self._counts == 0))
+        return Finished(
+            _masked(self._float_sums((np.maximum(self._counts, 1),)), self._counts == 0)
+        )
 
     def variance(self) -> Finished:
         """The variance of the sample; null below two values."""
         counts = np.maximum(self._counts, 2)
+        exponent = 2 * self._whole.exponent
         squares = _totals(self._intervals, squared(self._whole))
-        spread = settled(_spread(counts, self._totals, squares))
-        found = quotient(spread, 2 * self._whole.exponent, (counts, counts - 1))
+
+        def some(block: slice) -> Floats:
+            n = counts[block]
+            spread = _spread(n, _some(self._totals, block), _some(squares, block))
+            return quotient(settled(spread), exponent, (n, n - 1))
+
+        found = in_blocks(len(counts), some)
         if not self._finite.all():
             special = covering.count(self._intervals.chosen(~self._finite)) > 0
             found = np.where(special, math.nan, found)
@@ -136,7 +145,14 @@ def _quotients(totals: Sequence[Ints], exponent: int, divisors: Sequence[Ints]) 
     if small and abs(exponent) < _CALM and len(divisors) <= 1:
         found: Floats = sums.astype(np.float64)
         return np.ldexp(found / divisors[0] if divisors else found, exponent)
-    return quotient(settled(totals), exponent, divisors)
+    return in_blocks(
+        len(sums),
+        lambda b: quotient(settled(_some(totals, b)), exponent, _some(divisors, b)),
+    )
+
+
+def _some(columns: Sequence[Ints], block: slice) -> list[Ints]:
+    return [column[block] for column in columns]
 
 
 def _spread(counts: Ints, totals: Sequence[Ints], squares: Sequence[Ints]) -> list[Ints]:

@@ -44,10 +44,11 @@ def write_parts(path: Path, parts: Iterable[pa.Table]) -> list[int]:
 
 def read_place(paths: Sequence[Path], place: int) -> pa.Table:
     """The rows that several exchange files hold for one place, in the order of the files."""
-    return pa.concat_tables([_batch(path, place) for path in paths])
+    return pa.concat_tables([open_place(path, place) for path in paths])
 
 
-def _batch(path: Path, place: int) -> pa.Table:
+def open_place(path: Path, place: int) -> pa.Table:
+    """The rows of one exchange file for one place, mapped and not copied."""
     reader = pa.ipc.open_file(pa.memory_map(str(path)))
     return pa.Table.from_batches([reader.get_batch(place)])
 

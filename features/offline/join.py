@@ -14,13 +14,12 @@ import pyarrow as pa
 
 from features.batch.join import join_in_memory
 from features.errors import NotFound
+from features.offline.event_files import EventFile, EventFiles
 from features.offline.ingest import Progress
 from features.offline.lake import Lake
 from features.offline.outputs import check_output, write_tables
 from features.offline.spine import EVENT_TIME, PART_ROWS, spine_parts
 from features.offline.staged_join import (
-    EventFile,
-    EventFiles,
     Job,
     Result,
     Runner,

@@ -2,7 +2,8 @@
 
 1. *exchange*: every part of the spine and every chunk of a source's files is split, once, into
    buckets by entity key; of the spine only key, time and row number travel, and the files of a
-   table that is bucketed by that key stay where they are.
+   table that is bucketed by that key stay where they are. Where a source declares an event id,
+   its events meet by id before, and of equal ids one goes on.
 2. *bucket*: for every view and bucket the kernel computes the features as of each row, and puts
    them back by part of the spine. A hot bucket becomes several tasks, by parts of the spine.
 3. *part*: the columns of all views meet the spine's own again, in its order.
@@ -14,22 +15,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from features.batch.join import assemble, key_table, stored_table
 from features.batch.kernel import features_as_of
 from features.dtypes import to_arrow
 from features.offline.buckets import bucket_of
+from features.offline.event_files import EventFiles, FileRows, read_files
 from features.offline.exchange import read_place, write_parts, write_split
 from features.offline.outputs import write_tables
+from features.offline.repeated_ids import IdBucket, IdChunk, find_repeated, split_ids
 from features.offline.spine import spine_parts
 from features.plan import ServicePlan, ViewPlan
+from features.sources import Source
 
 TASK_ROWS = 1_000_000
 """About how many rows of events or spine one task holds."""
@@ -48,43 +51,6 @@ class Runner(Protocol):
     ) -> list[Result]:
         """The results. ``stage`` is what people read on a dashboard."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class EventFile:
-    """One Parquet file of a source's table; ``bucket`` is None without buckets or for null keys."""
-
-    path: str
-    rows: int
-    bucket: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class EventFiles:
-    """The data files of a source's table as of a snapshot, and how the table buckets them."""
-
-    files: tuple[EventFile, ...]
-    bucket_by: str | None
-    buckets: int
-
-    @property
-    def rows(self) -> int:
-        """The events of all files."""
-        return sum(file.rows for file in self.files)
-
-    def is_bucketed_for(self, view: ViewPlan, buckets: int) -> bool:
-        """Whether the files are split by the view's key already, into a multiple of buckets.
-
-        A key's bucket of 4 is its bucket of 16, modulo 4.
-        """
-        keys = view.view.entity.keys
-        return keys == (self.bucket_by,) and self.buckets % buckets == 0
-
-    def of_bucket(self, bucket: int, buckets: int) -> tuple[str, ...]:
-        """The files that hold a bucket's keys; files of null keys match nothing."""
-        return tuple(
-            f.path for f in self.files if f.bucket is not None and f.bucket % buckets == bucket
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,29 +89,34 @@ class SpinePart:
 
 @dataclass(frozen=True, slots=True)
 class EventChunk:
-    """Stage 1: some files of a source, to be split by one view's entity key."""
+    """Stage 1: some files of a source, to be split by one view's entity key.
+
+    ``repeated`` are files of row numbers that do not count.
+    """
 
     job: Job
     view: ViewPlan
     columns: tuple[str, ...]
     chunk: int
-    files: tuple[str, ...]
+    files: tuple[FileRows, ...]
+    repeated: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class BucketRange:
     """Stage 2: one bucket of one view, for some parts of the spine.
 
-    ``events`` are the table's own files if it is bucketed by the view's key, else what stage 1
-    wrote.
+    The events are in the table's own ``files`` if it is bucketed by the view's key, without the
+    rows that ``repeated`` names; else in what stage 1 wrote, ``exchanged``.
     """
 
     job: Job
     index: int
     bucket: int
     parts: range
-    events: tuple[str, ...]
-    is_exchanged: bool
+    files: tuple[FileRows, ...]
+    repeated: tuple[Path, ...]
+    exchanged: tuple[Path, ...]
 
     @property
     def view(self) -> ViewPlan:
@@ -187,10 +158,12 @@ def staged_join(
     rows = _write_spine(job, spine) if here else run("spine", _spine_writer(job), [spine])[0]
     parts = [SpinePart(job, part) for part in range(len(rows))]
     counts = run("exchange spine", split_spine, parts)
-    chunks = list(_event_chunks(job, sources))
+    repeated = _repeated(job, sources, run)
+    job = replace(job, plan=_without_ids(job.plan))
+    chunks = list(_event_chunks(job, sources, repeated))
     run("exchange events", split_events, chunks)
     ranges = [
-        list(_ranges(job, index, counts, sources[view.view.source.name], chunks))
+        list(_ranges(job, index, counts, sources[view.view.source.name], repeated, chunks))
         for index, view in enumerate(job.plan.views)
     ]
     run("join bucket", join_bucket, list(itertools.chain.from_iterable(ranges)))
@@ -225,7 +198,7 @@ def split_spine(work: SpinePart) -> list[list[int]]:
 
 def split_events(work: EventChunk) -> None:
     """Splits some files of a source by the key of an entity."""
-    events = _read_files(work.files, work.columns)
+    events = read_files(work.files, work.columns, work.repeated)
     place = bucket_of(events.select(work.view.view.entity.keys), work.job.buckets)
     write_split(work.job.events_of_chunk(work.view, work.chunk), events, place, work.job.buckets)
 
@@ -269,60 +242,84 @@ def _event_side(view: ViewPlan) -> tuple[str, tuple[str, ...]]:
     return view.view.source.name, view.view.entity.keys
 
 
-def _event_chunks(job: Job, sources: Mapping[str, EventFiles]) -> Iterator[EventChunk]:
+def _repeated(
+    job: Job, sources: Mapping[str, EventFiles], run: Runner
+) -> dict[str, tuple[Path, ...]]:
+    """By source, the files of row numbers that do not count because another row has their id."""
+    declared = {view.view.source.name: view.view.source for view in job.plan.views}
+    with_ids = [source for source in declared.values() if source.event_id is not None]
+    chunks = [chunk for source in with_ids for chunk in _id_chunks(job, source, sources)]
+    run("exchange ids", split_ids, chunks)
+    work = [bucket for source in with_ids for bucket in _id_buckets(job, source, chunks)]
+    counts = run("find repeated ids", find_repeated, work)
+    found = [bucket for bucket, count in zip(work, counts, strict=True) if count]
+    return {
+        source.name: tuple(b.result for b in found if b.source.name == source.name)
+        for source in with_ids
+    }
+
+
+def _without_ids(plan: ServicePlan) -> ServicePlan:
+    """The plan for events of which each counts once: tasks need not read what tells them apart."""
+    views = tuple(
+        replace(view, view=replace(view.view, source=replace(view.view.source, event_id=None)))
+        for view in plan.views
+    )
+    return replace(plan, views=views)
+
+
+def _id_chunks(job: Job, source: Source, sides: Mapping[str, EventFiles]) -> Iterator[IdChunk]:
+    for chunk, files in enumerate(sides[source.name].groups(TASK_ROWS)):
+        yield IdChunk(source, files, job.buckets, job.folder / f"ids-{source.name}-{chunk}.arrow")
+
+
+def _id_buckets(job: Job, source: Source, chunks: Sequence[IdChunk]) -> Iterator[IdBucket]:
+    paths = tuple(chunk.result for chunk in chunks if chunk.source.name == source.name)
+    for bucket in range(job.buckets if paths else 0):
+        result = job.folder / f"repeated-{source.name}-{bucket}.arrow"
+        yield IdBucket(source, paths, bucket, result)
+
+
+def _event_chunks(
+    job: Job, sources: Mapping[str, EventFiles], repeated: Mapping[str, tuple[Path, ...]]
+) -> Iterator[EventChunk]:
     """The files that must be split, once for each source and entity key, by any view of them."""
     sides: dict[tuple[str, tuple[str, ...]], list[ViewPlan]] = {}
     for view in job.plan.views:
         if not sources[view.view.source.name].is_bucketed_for(view, job.buckets):
             sides.setdefault(_event_side(view), []).append(view)
     for (source, _), views in sides.items():
-        columns = dict.fromkeys(name for view in views for name in view.source_columns)
-        for chunk, files in enumerate(_grouped(sources[source])):
-            yield EventChunk(job, views[0], tuple(columns), chunk, files)
-
-
-def _grouped(source: EventFiles) -> Iterator[tuple[str, ...]]:
-    """The files in groups of about as many rows as one task should hold."""
-    group: list[str] = []
-    rows = 0
-    for file in source.files:
-        if group and rows + file.rows > TASK_ROWS:
-            yield tuple(group)
-            group, rows = [], 0
-        group.append(file.path)
-        rows += file.rows
-    if group:
-        yield tuple(group)
+        columns = tuple(dict.fromkeys(name for view in views for name in view.source_columns))
+        for chunk, files in enumerate(sources[source].groups(TASK_ROWS)):
+            yield EventChunk(job, views[0], columns, chunk, files, repeated.get(source, ()))
 
 
 def _ranges(
     job: Job,
     index: int,
     counts: Sequence[list[list[int]]],
-    source: EventFiles,
+    side: EventFiles,
+    repeated: Mapping[str, tuple[Path, ...]],
     chunks: Sequence[EventChunk],
 ) -> Iterator[BucketRange]:
     view = job.plan.views[index]
-    is_exchanged = not source.is_bucketed_for(view, job.buckets)
+    bucketed = side.is_bucketed_for(view, job.buckets)
     theirs = [chunk for chunk in chunks if _event_side(chunk.view) == _event_side(view)]
-    exchanged = tuple(str(job.events_of_chunk(view, chunk.chunk)) for chunk in theirs)
+    exchanged = tuple(job.events_of_chunk(view, chunk.chunk) for chunk in theirs)
+    lost = repeated.get(view.view.source.name, ())
     for bucket in range(job.buckets):
-        events = exchanged if is_exchanged else source.of_bucket(bucket, job.buckets)
+        files = side.of_bucket(bucket, job.buckets) if bucketed else ()
         for parts in _part_ranges([count[index][bucket] for count in counts]):
-            yield BucketRange(job, index, bucket, parts, events, is_exchanged)
+            yield BucketRange(job, index, bucket, parts, files, lost, exchanged)
 
 
 def _events(work: BucketRange) -> pa.Table:
-    if not work.events:
-        types = work.view.view.source.columns
-        return pa.schema([(n, to_arrow(types[n])) for n in work.view.source_columns]).empty_table()
-    if work.is_exchanged:
-        return read_place([Path(path) for path in work.events], work.bucket)
-    return _read_files(work.events, work.view.source_columns)
-
-
-def _read_files(paths: Sequence[str], columns: Sequence[str]) -> pa.Table:
-    return pa.concat_tables([pq.read_table(path, columns=list(columns)) for path in paths])
+    if work.files:
+        return read_files(work.files, work.view.source_columns, work.repeated)
+    if work.exchanged:
+        return read_place(work.exchanged, work.bucket)
+    types = work.view.view.source.columns
+    return pa.schema([(n, to_arrow(types[n])) for n in work.view.source_columns]).empty_table()
 
 
 def _part_ranges(rows: Sequence[int]) -> Iterator[range]:

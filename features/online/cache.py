@@ -6,15 +6,17 @@ import threading
 from dataclasses import dataclass, field
 from zlib import crc32
 
-from features.algebra.state import OpenCell
+from features.algebra.state import NEVER, OpenCell
 from features.algebra.values import Value
 from features.online.served import NOWHERE, Position
+from features.online.store import Version
 
 CacheKey = tuple[int, bytes]
 """A view's number in its plan, and an entity's key."""
 
 _NEGATIVE_SHARE = 10
 _JITTER = 1_024
+_NO_VERSION = (0, NEVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +65,16 @@ class CellCache:
     """Entries by view and key, for ``life`` µs less some jitter; absent entities a tenth of it.
 
     At most ``capacity`` entries; the oldest goes first. An entry past its life is kept for when the
-    store does not answer. Once a view was seen in another version, no entry of the one before is
-    fresh, but for questions from before the new one's cut.
+    store does not answer. Of another version than the one a view was seen in last, an entry is
+    fresh only for questions from before that one's cut.
     """
 
     def __init__(self, life: int, capacity: int = 50_000) -> None:
+        self.is_used = life > 0
         self._life = life
         self._capacity = capacity
         self._entries: dict[CacheKey, Entry] = {}
-        self._current: dict[int, Position] = {}
+        self._current: dict[int, tuple[int, int]] = {}
         self._lock = threading.Lock()
 
     def fresh(self, key: CacheKey, now: int, q: int) -> Entry | None:
@@ -79,33 +82,27 @@ class CellCache:
         entry = self._entries.get(key)
         if entry is None or not entry.fetched <= now < entry.expires or q <= entry.floor:
             return None
-        current = self._current[key[0]]
-        position = entry.position
-        if position is current or position.version == current.version or q < current.cut:
-            return entry
-        return None
+        number, cut = self._current.get(key[0], _NO_VERSION)
+        return entry if entry.position.version == number or q < cut else None
 
     def any(self, key: CacheKey) -> Entry | None:
         """The entry, however old."""
         return self._entries.get(key)
 
-    def put(self, key: CacheKey, entry: Entry, q: int) -> None:
-        """Keeps an entry that was read for a question about the time ``q``."""
-        if self._life <= 0:
+    def see(self, view: int, version: Version) -> None:
+        """Takes note of a view's current version, also before its first entry."""
+        self._current[view] = version.number, version.cut
+
+    def put(self, key: CacheKey, entry: Entry) -> None:
+        """Keeps an entry of a view whose version was seen."""
+        if not self.is_used:
             return
         entry.expires = entry.fetched + self._life_of(key, entry)
         with self._lock:
-            self._see(key[0], entry.position, q)
             self._entries.pop(key, None)
             if len(self._entries) >= self._capacity:
                 del self._entries[next(iter(self._entries))]
             self._entries[key] = entry
-
-    def _see(self, view: int, position: Position, q: int) -> None:
-        """A lower number is the version before, or a rollback if the question is not from before."""
-        known = self._current.get(view)
-        if known is None or position.version > known.version or q >= known.cut:
-            self._current[view] = position
 
     def _life_of(self, key: CacheKey, entry: Entry) -> int:
         life = self._life if entry.cells else self._life // _NEGATIVE_SHARE

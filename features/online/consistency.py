@@ -252,12 +252,11 @@ def _known_from(
     """After which time each event is known to the rows: a tail's always, a head's by offset."""
     asked = [keys.column(name).combine_chunks().take(pa.array(rows)) for name in view.key_columns]
     own = [events.column(name).combine_chunks() for name in view.view.entity.keys]
-    of_rows, of_events = entity_codes(asked, own)
+    of_rows, of_events, *_ = entity_codes(asked, own)
     at = numbers_of(keys.column("__as_of").combine_chunks())[rows]
     order = np.lexsort((at, of_rows))
     known = np.full(events.num_rows, _BEFORE, dtype=np.int64)
     head = micros(events.column(view.view.source.available_at)) >= cut
-    known[head] = _NEVER
     partition = numbers_of(events.column(PARTITION).combine_chunks())
     offset = numbers_of(events.column(OFFSET).combine_chunks())
     for number in np.unique(partition[head]):
@@ -314,13 +313,20 @@ def _equal(a: pa.Array, b: pa.Array) -> Mask:
 
 
 def _smape(a: pa.Array, b: pa.Array, both: Mask) -> float:
-    """Symmetric mean absolute percentage error, 0 to 2; 0 for what is not a number."""
+    """Symmetric mean absolute percentage error, 0 to 2; 0 for what is not a number.
+
+    What is finite on one side only is as wrong as can be.
+    """
     if not (pa.types.is_floating(a.type) or pa.types.is_integer(a.type)) or not both.any():
         return 0.0
     x, y = (pc.cast(c.filter(pa.array(both)), pa.float64(), safe=False).to_numpy() for c in (a, b))
+    terms = np.where((x == y) | (np.isnan(x) & np.isnan(y)), 0.0, 2.0)
+    # Halves, so that no sum is beyond the range.
+    usual = np.isfinite(x) & np.isfinite(y)
+    x, y = x[usual] / 2, y[usual] / 2
     size = np.abs(x) + np.abs(y)
-    terms = np.divide(2 * np.abs(x - y), size, out=np.zeros(len(x)), where=size > 0)
-    return float(np.nanmean(terms)) if len(terms) else 0.0
+    terms[usual] = 2 * np.divide(np.abs(x - y), size, out=np.zeros(len(x)), where=size > 0)
+    return float(terms.mean())
 
 
 __all__ = ["AT", "NOWHERE", "Comparison", "ConsistencyReport", "Logged", "check_consistency"]

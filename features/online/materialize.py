@@ -73,7 +73,7 @@ def materialize(
 def events_before(view: FeatureView, lake: Lake, snapshot: int, cut: int) -> pa.Table:
     """The events of a snapshot that were available before a cut (UTC µs) and count at all."""
     available = Condition(view.source.available_at, "<", cut)
-    columns = view.columns_read()
+    columns = tuple(dict.fromkeys((*view.columns_read(), *view.source.deciding_columns)))
     if snapshot == 0:
         return scan_as_of(lake, view.source.table, 0, columns)
     found = lake.scan(view.source.table, columns=columns, snapshot=snapshot, where=[available])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from features.algebra.state import NEVER
@@ -90,6 +90,7 @@ class FeatureReader:
     ) -> None:
         wanted = {(self._views[j].id, key): None for _, j, key in asked}
         try:
+            self._see_versions({j for _, j, _ in asked})
             answers = self._answers(list(wanted), at)
         except Unavailable:
             for i, j, key in asked:
@@ -99,11 +100,17 @@ class FeatureReader:
         opened: dict[tuple[int, bytes], Entry | None] = {}
         for i, j, key in asked:
             if (j, key) not in opened:
-                opened[j, key] = self._opened(
-                    j, key, answers[self._views[j].id, key], moments[i], at
-                )
+                answer = answers[self._views[j].id, key]
+                opened[j, key] = self._opened(j, key, answer, moments[i])
             found[i][j] = opened[j, key]
             how[i, j] = FETCHED
+
+    def _see_versions(self, views: Iterable[int]) -> None:
+        """A replayed question may be answered by the version before, which is not the current."""
+        if self._cache.is_used and self._is_replay:
+            for j in views:
+                for version in self._store.versions(self._views[j].id)[:1]:
+                    self._cache.see(j, version)
 
     def _answers(
         self, wanted: list[tuple[str, bytes]], at: int
@@ -121,17 +128,17 @@ class FeatureReader:
             return None
         return answer
 
-    def _opened(
-        self, j: int, key: bytes, answer: Found | None, moment: int, at: int
-    ) -> Entry | None:
+    def _opened(self, j: int, key: bytes, answer: Found | None, moment: int) -> Entry | None:
         if answer is None:
             return None
         try:
             entry = self._views[j].opened(answer, moment)
         except DamagedData:
             return None
-        if entry.is_published:
-            self._cache.put((j, key), entry, at)
+        if answer.version is not None:
+            if not self._is_replay:
+                self._cache.see(j, answer.version)
+            self._cache.put((j, key), entry)
         return entry
 
     def _overdue(self, key: tuple[int, bytes], q: int) -> Entry | None:
@@ -202,9 +209,9 @@ class Substitution:
         self._outputs = [(output.default, sources[output.ref]) for output in plan.outputs]
 
     def replace(self, values: list[Any], states: list[str], overdue: int, late: int) -> list[str]:
-        """Replaces in place and returns the substitutes; ``overdue`` and ``late`` are sets of views.
+        """Replaces in place, returns the substitutes; ``overdue`` and ``late`` are views as bits.
 
-        Overdue: from the cache past its life, while the store is silent. Late: staler than allowed.
+        Overdue: from the cache past its life, for the store is silent. Late: staler than allowed.
         """
         substitutes = []
         for number, (default, views) in enumerate(self._outputs):

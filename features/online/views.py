@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from features.algebra.compiled import CompiledAggregation
+from features.algebra.slots import Group, Slots
 from features.algebra.state import NEVER, OpenCell
-from features.algebra.values import Value, aggregate, history
+from features.algebra.values import FOREVER, Value, aggregate, history, windowed
 from features.algebra.view import ViewAlgebra
 from features.compile_row import compile_row
 from features.derivation import read_features
@@ -26,7 +26,6 @@ from features.online.store import Found
 from features.plan import RequestPlan, ViewPlan
 
 Row = Mapping[str, Any]
-Slots = list[tuple[int, CompiledAggregation]]
 UNKNOWN = Value(None, "error")
 NULL = Value(None, "absent")
 _NOTHING: Row = {}
@@ -42,10 +41,13 @@ class ViewReader:
         self.keys = plan.key_columns
         self._slots = algebra.slots
         self._ttl = plan.view.ttl
-        wanted = [(i, slot) for i, slot in enumerate(self._slots) if slot.name in plan.aggregations]
-        self._whole = [(i, slot) for i, slot in wanted if slot.window is None]
-        self._windows = _by_window(wanted)
-        self._ordered = [*(pair for _, _, slots in self._windows for pair in slots), *self._whole]
+        wanted = [i for i, slot in enumerate(self._slots) if slot.name in plan.aggregations]
+        chosen = _by_group(self._slots, wanted)
+        self._windows = [(g.window or 0, g.hop or 1, n, p) for g, n, p in chosen if g.hop]
+        self._whole = [(n, p) for g, n, p in chosen if not g.hop]
+        groups = [*((n, p) for _, _, n, p in self._windows), *self._whole]
+        members = [self._slots.groups[n].members[p] for n, places in groups for p in places]
+        self._ordered = [(index, self._slots[index]) for index in members]
         self._take_derived([slot.name for _, slot in self._ordered], plan)
         self.unknown = [UNKNOWN] * len(self.names)
         self.null = [NULL] * len(self.names)
@@ -92,11 +94,11 @@ class ViewReader:
 
     def _steady_values(self, entry: Entry, q: int) -> list[Value]:
         memo = entry.memo
-        starts = [(q - window) // hop for window, hop, _ in self._windows]
+        starts = [(q - window) // hop for window, hop, _, _ in self._windows]
         if memo is not None and memo.starts == starts and memo.since <= q < memo.until:
             return memo.values
         if memo is None and any(cell.waiting for cell in entry.cells):
-            return self._with_steady(self._of_waiting(entry.cells, q))
+            return self._with_steady(aggregate(self._ordered, entry.cells, q, self._ttl))
         # Never changed, only replaced: several threads may read one entry.
         entry.memo = memo = self._finished(memo, entry.cells, starts, q)
         return memo.values
@@ -106,23 +108,23 @@ class ViewReader:
     ) -> Memo:
         """What holds at ``q``: of what is known that which still does, and the rest anew."""
         parts = [
-            known.parts[number]
-            if known is not None and known.starts[number] == start
-            else aggregate(slots, cells, q, None)
-            for number, (start, (_, _, slots)) in enumerate(zip(starts, self._windows, strict=True))
+            windowed(number, places, cells, q)
+            if known is None or known.starts[i] != starts[i]
+            else known.parts[i]
+            for i, (_, _, number, places) in enumerate(self._windows)
         ]
         if known is not None and known.since <= q < known.until:
             since, until = known.since, known.until
             parts.append(known.parts[-1])
         else:
-            whole, until = history(self._whole, cells, q, self._ttl)
-            since = q
+            since, until = q, FOREVER
+            whole: list[Value] = []
+            for number, places in self._whole:
+                values, end = history(number, places, cells, q, self._ttl)
+                whole += values
+                until = min(until, end)
             parts.append(whole)
-        values = self._with_steady(list(chain.from_iterable(parts)))
-        return Memo(starts, parts, since, until, values)
-
-    def _of_waiting(self, cells: tuple[OpenCell, ...], q: int) -> list[Value]:
-        return aggregate(self._ordered, cells, q, self._ttl)
+        return Memo(starts, parts, since, until, self._with_steady([*chain(*parts)]))
 
     def _with_steady(self, values: list[Value]) -> list[Value]:
         for feature in self._steady:
@@ -179,13 +181,13 @@ class RequestReader:
             values.append(feature.value(values, row, q))
 
 
-def _by_window(wanted: Slots) -> list[tuple[int, int, Slots]]:
-    """Windows with their hop (µs), and the aggregations over each: these change together."""
-    found: dict[tuple[int, int], Slots] = {}
-    for index, slot in wanted:
-        if slot.window is not None and slot.hop is not None:
-            found.setdefault((slot.window, slot.hop), []).append((index, slot))
-    return [(window, hop, slots) for (window, hop), slots in found.items()]
+def _by_group(slots: Slots, wanted: Sequence[int]) -> list[tuple[Group, int, list[int]]]:
+    """The groups of which something is wanted, their numbers, and the places in them."""
+    found: dict[int, list[int]] = {}
+    for index in wanted:
+        number, place = slots.places[index]
+        found.setdefault(number, []).append(place)
+    return [(slots.groups[number], number, places) for number, places in found.items()]
 
 
 def _moving(derived: Sequence[tuple[str, Expr]]) -> set[str]:

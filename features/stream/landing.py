@@ -71,7 +71,7 @@ class Lander:
         ``known`` is what an earlier call returned, or nothing. Raises Unavailable if the lake's
         storage fails; what has landed then stays and is not repeated.
         """
-        after = self.marked(known)
+        after = known if known.whole >= to else self.marked(known)
         if after.whole >= to:
             return after, 0
         todo = _Range(after, to)

@@ -13,10 +13,11 @@ _SHOWN = 200
 
 
 def filled(generation: Generation, blocks: Iterator[Block]) -> Generation:
-    """The generation with the accepted events of these blocks; raises what evaluation raises."""
+    """The generation with the accepted events of these blocks; raises what a flush would."""
     for block in blocks:
         own = generation.own(block, block.accepted)
         generation.add(list(generation.algebra.rows(own)), own)
+    generation.settled()
     return generation
 
 

@@ -173,7 +173,7 @@ def _check(source: Source) -> None:
 
 def _typed(name: str, values: list[Any], dtype: DType, reasons: dict[int, str]) -> pa.Array:
     """A column in its declared type; what is of another type is null and told in ``reasons``."""
-    if set(map(type, values)) <= _EXACT.get(dtype, frozenset()):
+    if set(map(type, values)) <= _EXACT[dtype]:
         try:
             return _exact(values, dtype)
         except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError):
@@ -200,7 +200,7 @@ def _exact(values: list[Any], dtype: DType) -> pa.Array:
 
 def _checked(name: str, value: Any, dtype: DType) -> Any:
     found = checked_value(name, value, dtype)
-    if dtype not in _EXACT or dtype in ("time", "str"):
+    if dtype in ("time", "str"):
         _exact([found], dtype)
     return found
 

@@ -38,7 +38,7 @@ ONLY_HERE_MAY = {
     "app/": {"httpx", "ray"},
     "app/demo": {"examples"},
     "app/demo/plain": {"xgboost"},
-    "app/bench/": {"duckdb", "onnxruntime", "starlette", "uvicorn", "xgboost"},
+    "app/bench/": {"duckdb", "examples", "onnxruntime", "starlette", "uvicorn", "xgboost"},
 }
 
 IMPLEMENTATIONS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -266,11 +267,11 @@ def test_many_cells(store: OnlineStore) -> None:
 
 def test_threads_read_while_versions_come_and_go(store: OnlineStore) -> None:
     """Each read sees one whole version while others are published and dropped beside it."""
-    last = 40
+    last, ended = 40, threading.Event()
 
     def watch() -> int:
         seen = 0
-        while seen < last:
+        while seen < last and not ended.is_set():
             a, b = store.read([(VIEW, b"a"), (VIEW, b"b")], 10**9)
             assert a.version is not None
             assert a.version == b.version
@@ -289,8 +290,12 @@ def test_threads_read_while_versions_come_and_go(store: OnlineStore) -> None:
     before = publish(1)
     with ThreadPoolExecutor(4) as pool:
         watching = [pool.submit(watch) for _ in range(4)]
-        for number in range(2, last + 1):
-            current = publish(number)
-            store.drop(before)
-            before = current
+        try:
+            for number in range(2, last + 1):
+                current = publish(number)
+                store.drop(before)
+                before = current
+        except BaseException:
+            ended.set()
+            raise
         assert [each.result(timeout=120) for each in watching] == [last] * 4

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from features.offline.lake import OFFSET, PARTITION
 from features.online import Served
 from features.online.consistency import ConsistencyReport, check_consistency
 from features.online.reader import FeatureReader
-from features.online.served import Position
-from features.plan import ServicePlan
 from features.testing import ManualClock
 from tests.history import REQUESTS, Event, History, histories, logged, same
 
@@ -32,9 +29,9 @@ STEPS = st.lists(
 Asked = list[tuple[Event, Served]]
 
 
-def report(history: History, asked: Asked, plan: ServicePlan | None = None) -> ConsistencyReport:
+def report(history: History, asked: Asked) -> ConsistencyReport:
     """Checks what was served against the whole lake."""
-    plan = plan or history.plan
+    plan = history.plan
     sources = {v.view.source.name: history.lake.scan(v.view.source.table) for v in plan.views}
     return check_consistency(plan, sources, logged(plan, *map(list, zip(*asked, strict=True))))
 
@@ -70,7 +67,7 @@ def advance(history: History, what: str, now: int) -> None:
 
 
 @given(history=histories(), steps=STEPS)
-@settings(max_examples=150)
+@settings(max_examples=40)
 def test_what_is_right_at_its_position_passes(history: History, steps: list[Any]) -> None:
     """No mismatch, whatever caches, replicas, partitions and versions made of the positions."""
     asked = played(history, steps)
@@ -83,7 +80,7 @@ def test_what_is_right_at_its_position_passes(history: History, steps: list[Any]
 
 
 @given(history=histories(lag=700), steps=STEPS)
-@settings(max_examples=50)
+@settings(max_examples=20)
 def test_a_lag_does_not_change_what_was_served(history: History, steps: list[Any]) -> None:
     """Training looks at features earlier by the lag; serving, and its check, do not."""
     asked = played(history, steps)
@@ -113,15 +110,6 @@ def differences(right: Asked, wrong: Asked) -> int:
     )
 
 
-def checks(right: Asked, wrong: Asked) -> int:
-    """How many values are different or went from an error to a value, whose truth is null."""
-    return sum(
-        state != "error" and not same(a, b)
-        for (_, one), (_, other) in zip(right, wrong, strict=True)
-        for a, b, state in zip(one.values, other.values, other.states, strict=True)
-    )
-
-
 def with_positions(wrong: Asked, right: Asked) -> Asked:
     """Wrong answers under the right positions and times."""
     return [
@@ -131,11 +119,10 @@ def with_positions(wrong: Asked, right: Asked) -> Asked:
 
 
 ROWS = st.lists(REQUESTS, min_size=1, max_size=3)
-Tamper = Callable[[History, int], History]
 
 
 @given(history=histories(), rows=ROWS, data=st.data())
-@settings(max_examples=100)
+@settings(max_examples=30)
 def test_one_unit_in_the_last_place_is_caught(
     history: History, rows: list[Event], data: st.DataObject
 ) -> None:
@@ -160,7 +147,7 @@ def test_one_unit_in_the_last_place_is_caught(
 
 
 @given(history=histories(), rows=ROWS, q=st.integers(16_000, 26_000), data=st.data())
-@settings(max_examples=150)
+@settings(max_examples=40)
 def test_an_event_too_many_or_too_few_is_caught(
     history: History, rows: list[Event], q: int, data: st.DataObject
 ) -> None:
@@ -180,10 +167,10 @@ def test_an_event_too_many_or_too_few_is_caught(
     assert report(history, wrong).mismatches == differences(right, wrong)
 
 
-@given(history=histories(), rows=ROWS, q=st.integers(16_000, 26_000), data=st.data())
-@settings(max_examples=150)
+@given(history=histories(), rows=ROWS, data=st.data())
+@settings(max_examples=40)
 def test_a_leak_of_one_microsecond_is_caught(
-    history: History, rows: list[Event], q: int, data: st.DataObject
+    history: History, rows: list[Event], data: st.DataObject
 ) -> None:
     """Values as of one microsecond later, which see an event more, under the right position."""
     moments = {e["known"] for e in history.streamed} | {e["at"] for e in history.streamed}
@@ -191,38 +178,6 @@ def test_a_leak_of_one_microsecond_is_caught(
     assume(moments)
     q = data.draw(st.sampled_from(sorted(moments)))
     right = served_at(filled(history, 12_000, q), rows, q)
-    assume(all("error" not in one.states[:1] for _, one in right))
     other = History(history.plan, history.source, history.files, history.streamed)
     wrong = with_positions(served_at(filled(other, 12_000, q + 1), rows, q + 1), right)
     assert report(history, wrong).mismatches == differences(right, wrong)
-
-
-@given(history=histories(), rows=ROWS, q=st.integers(16_000, 26_000), cut=st.integers(10_000, 26_000))
-@settings(max_examples=100)
-def test_a_position_that_names_the_wrong_cut_is_judged_by_its_events(
-    history: History, rows: list[Event], q: int, cut: int
-) -> None:
-    """Mismatches are the values that other events make: those that the wrong cut lets in."""
-    right = served_at(filled(history, 12_000, q), rows, q)
-    wrong = [(row, replace(one, positions=cut_at(one, cut))) for row, one in right]
-    moved = [
-        e
-        for e in history.streamed
-        if q <= e["known"] < cut and e[OFFSET] >= offset_of(right, e[PARTITION])
-    ]
-    found = report(history, wrong)
-    if not moved and cut >= 12_000 and history.source.event_id is None:
-        assert found.mismatches == 0
-    if all(one.positions == cut_at(one, cut) for _, one in right):
-        assert found.mismatches == 0
-
-
-def cut_at(served: Served, cut: int) -> dict[str, Position]:
-    """The positions with another cut."""
-    return {role: replace(position, cut=cut) for role, position in served.positions.items()}
-
-
-def offset_of(asked: Asked, partition: int) -> int:
-    """Up to where a partition was read."""
-    offsets = [p.offsets for _, one in asked for p in one.positions.values() if p.offsets]
-    return offsets[0][partition] if offsets else 0

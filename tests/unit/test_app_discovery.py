@@ -31,6 +31,7 @@ def test_every_feature_is_one_row(library: Library) -> None:
         "carrier",
     )
     assert len({tuple(row) for row in rows}) == 1
+    assert [row["dtype"] for row in rows[2:]] == ["float", "bool", "str"]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import threading
+import time
 import weakref
 import zlib
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,9 @@ _TAIL_BYTES = 1 << 30  # doubled while a tail is built, as often as it takes
 _CHUNK_BYTES = 16 << 20
 _SPARE = 8  # read transactions that are kept for the next read: ten times faster than new ones
 
+_OPEN_ALREADY = "already open in this process"
+_CLOSING_TRIES, _CLOSING_SECONDS = 100, 0.01
+
 _DAMAGED = (
     FileNotFoundError,
     lmdb.CorruptedError,
@@ -38,9 +42,7 @@ _OPENING = threading.Lock()
 
 def build_tail(path: Path, cells: Iterable[Cell]) -> int:
     """Fills a new file and returns its number of cells, once all is on the disk."""
-    with lmdb.open(
-        str(path), subdir=False, map_size=_TAIL_BYTES, lock=False, sync=False, mode=0o644
-    ) as environment:
+    with _open(path, map_size=_TAIL_BYTES, lock=False, sync=False) as environment:
         for chunk in _chunks(cells):
             while not _added(environment, chunk):
                 environment.set_mapsize(2 * environment.info()["map_size"])
@@ -92,11 +94,27 @@ def open_environment(path: Path, *, create: bool = False, **options: Any) -> Any
 
 def _opened(path: Path, options: dict[str, Any]) -> Any:
     try:
-        return lmdb.open(str(path), subdir=False, mode=0o644, max_spare_txns=_SPARE, **options)
+        return _open(path, max_spare_txns=_SPARE, **options)
     except lmdb.Error as error:
         if error.code == errno.ENOENT:
             raise _not_there(path) from error
         raise
+
+
+def _open(path: Path, **options: Any) -> Any:
+    """Opens a file that this process does not have open.
+
+    The binding knows open files by their inode, and while another thread closes one, its inode may
+    already be that of a new file: for that moment the new one looks open.
+    """
+    for _ in range(_CLOSING_TRIES):
+        try:
+            return lmdb.open(str(path), subdir=False, mode=0o644, **options)
+        except lmdb.Error as error:
+            if _OPEN_ALREADY not in str(error):
+                raise
+        time.sleep(_CLOSING_SECONDS)
+    return lmdb.open(str(path), subdir=False, mode=0o644, **options)
 
 
 def _not_there(path: Path) -> FileNotFoundError:
