@@ -137,7 +137,9 @@ class RemoteBackend:
             data = _object(body)
             if data.get("error"):
                 return self._hidden(failure_in(data))
-        return UpstreamFailed(f"a stream was asked for, {kind or 'something'} came back")
+        return UpstreamFailed(
+            f"the upstream was asked for a stream, and sent {kind or 'something else'}"
+        )
 
     def _hidden(self, failure: UpstreamFailed) -> UpstreamFailed:
         what, *rest = failure.args

@@ -12,6 +12,7 @@ from typing import Any
 from genai_gateway.conversation import Json
 from genai_gateway.errors import BadRequest, ConfigurationError
 from genai_gateway.guardrails.policy import Policy, read_policy
+from genai_gateway.keys import ProjectLimits
 from genai_gateway.prices import Price, read_price
 from genai_gateway.reading import Fields
 from genai_gateway.routing import Retries, Route, Target, Timeouts
@@ -43,7 +44,7 @@ class GatewayConfig:
     routes: Mapping[str, Route]
     policies: Mapping[str, Policy] = field(default_factory=dict)
     prices: Mapping[str, Price] = field(default_factory=dict)
-    projects: Mapping[str, float] = field(default_factory=dict)
+    projects: Mapping[str, ProjectLimits] = field(default_factory=dict)
     max_body_bytes: int = 8 * 1024 * 1024
 
 
@@ -57,8 +58,12 @@ def read_config(data: Any) -> GatewayConfig:
 
 def _read(fields: Fields) -> GatewayConfig:
     fields.where = ""
-    providers = tuple(_provider(n, Fields(d, f"providers.{n}")) for n, d in _named(fields, "providers"))
-    policies = {n: read_policy(n, Fields(d, f"policies.{n}")) for n, d in _named(fields, "policies")}
+    providers = tuple(
+        _provider(n, Fields(d, f"providers.{n}")) for n, d in _named(fields, "providers")
+    )
+    policies = {
+        n: read_policy(n, Fields(d, f"policies.{n}")) for n, d in _named(fields, "policies")
+    }
     routes = {n: _route(n, Fields(d, f"models.{n}")) for n, d in _named(fields, "models")}
     config = GatewayConfig(
         providers=providers,
@@ -145,11 +150,15 @@ def _target(fields: Fields) -> Target:
     return target
 
 
-def _project(fields: Fields) -> float:
-    """US dollars a month."""
-    budget = fields.number("usd_per_month")
+def _project(fields: Fields) -> ProjectLimits:
+    limits = ProjectLimits(
+        usd_per_month=fields.number("usd_per_month") or 0.0,
+        requests_per_minute=fields.integer("requests_per_minute", least=0) or 0,
+        tokens_per_minute=fields.integer("tokens_per_minute", least=0) or 0,
+        user_usd_per_month=fields.number("user_usd_per_month") or 0.0,
+    )
     _done(fields)
-    return budget or 0.0
+    return limits
 
 
 def _done(fields: Fields) -> None:

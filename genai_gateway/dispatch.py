@@ -61,9 +61,9 @@ class Dispatch:
         targets = capable(route, exchange.request)
         limit = _Deadline(route.timeouts.total_s)
 
-        async def attempt(target: Target) -> _Served:
+        async def attempt(target: Target, share_s: float) -> _Served:
             exchange.attempts += 1
-            return await self._attempt(exchange, target, limit)
+            return await self._attempt(exchange, target, limit, share_s)
 
         hedged = self._hedged(route, attempt)
         served = await self._try(route, targets, hedged, limit)
@@ -76,10 +76,10 @@ class Dispatch:
         """Embeddings, and who made them. Raises UpstreamFailed, CannotTranslate."""
         limit = _Deadline(route.timeouts.total_s)
 
-        async def attempt(target: Target) -> tuple[Target, EmbeddingAnswer]:
+        async def attempt(target: Target, share_s: float) -> tuple[Target, EmbeddingAnswer]:
             backend = self._backends[target.provider]
             work = backend.embed(request, target.model)
-            return target, await limit.within(work, limit.left_s, "for the embeddings")
+            return target, await limit.within(work, share_s, "for the embeddings")
 
         return await self._try(route, route.targets, attempt, limit)
 
@@ -87,16 +87,17 @@ class Dispatch:
         self,
         route: Route,
         targets: tuple[Target, ...],
-        attempt: Callable[[Target], Awaitable[_T]],
+        attempt: Callable[[Target, float], Awaitable[_T]],
         limit: _Deadline,
     ) -> _T:
         tries = _Tries(self._clock, route, limit)
         for round_ in range(route.retries.rounds):
-            for target in order(targets, self._health, self._chance):
+            ordered = order(targets, self._health, self._chance)
+            for n, target in enumerate(ordered):
                 if not tries.may(target):
                     continue
                 try:
-                    result = await attempt(target)
+                    result = await attempt(target, tries.share_s(ordered[n:]))
                 except CannotTranslate as refusal:
                     tries.refused(target, refusal)
                 except UpstreamFailed as failure:
@@ -114,8 +115,8 @@ class Dispatch:
             self._health.bad(target, failure.retry_after_s)
 
     def _hedged(
-        self, route: Route, attempt: Callable[[Target], Awaitable[_Served]]
-    ) -> Callable[[Target], Awaitable[_Served]]:
+        self, route: Route, attempt: Callable[[Target, float], Awaitable[_Served]]
+    ) -> Callable[[Target, float], Awaitable[_Served]]:
         """Asks another target too if the first one is slow, and takes whoever is first."""
         if route.hedge_after_s <= 0 or len(route.targets) < 2:
             return attempt
@@ -124,15 +125,20 @@ class Dispatch:
             others = [other for other in route.targets if other != target]
             return order(others, self._health, self._chance)[0]
 
-        return lambda target: first_of(
-            lambda: attempt(target), lambda: attempt(second(target)), route.hedge_after_s, _drop
+        return lambda target, share_s: first_of(
+            lambda: attempt(target, share_s),
+            lambda: attempt(second(target), share_s),
+            route.hedge_after_s,
+            _drop,
         )
 
-    async def _attempt(self, exchange: Exchange, target: Target, limit: _Deadline) -> _Served:
+    async def _attempt(
+        self, exchange: Exchange, target: Target, limit: _Deadline, share_s: float
+    ) -> _Served:
         turn = self._backends[target.provider].turn(exchange.request, target.model)
         timeouts = exchange.route.timeouts
         if not exchange.request.stream:
-            answer = await limit.within(turn.answer(), limit.left_s, "for the whole answer")
+            answer = await limit.within(turn.answer(), share_s, "for the whole answer")
             return _Served(target, turn.ignored, _named(answer, target, exchange, self._clock))
         events = turn.events()
         try:
@@ -161,6 +167,12 @@ class _Tries:
         if target.name in self.never or self.limit.left_s <= 0:
             return False
         return self.not_before.get(target.name, 0) <= self.clock.now()
+
+    def share_s(self, targets: list[Target]) -> float:
+        """How long the first of these may take over a whole answer, so that the others, which may
+        have to stand in for it, have as long. A whole answer gives no sign of life before.
+        """
+        return self.limit.left_s / max(1, sum(self.may(target) for target in targets))
 
     def refused(self, target: Target, refusal: CannotTranslate) -> None:
         """The target's schema has no word for the request: it will not be asked again."""
@@ -223,7 +235,8 @@ class _Deadline:
             raise self._late(seconds, left_s, what) from None
 
     def _late(self, seconds: float, left_s: float, what: str) -> UpstreamTimedOut:
-        if left_s <= seconds:
+        # A share that was measured a moment ago is all there is, not less.
+        if left_s <= seconds + 0.01:
             return UpstreamTimedOut(
                 f"the upstream was not done after {self._total_s:g} s in total",
                 "",

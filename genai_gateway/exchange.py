@@ -8,6 +8,8 @@ from typing import Protocol
 
 from genai_gateway.conversation import Answer, ChatRequest, Usage
 from genai_gateway.events import Event
+from genai_gateway.guardrails.placeholders import Vault
+from genai_gateway.guardrails.steps import Report
 from genai_gateway.keys import Caller
 from genai_gateway.routing import Route, Target
 
@@ -28,10 +30,12 @@ class Exchange:
     ignored: tuple[str, ...] = ()
     usage: Usage | None = None
     cost_nano_usd: int = 0
+    excess_nano_usd: int = 0
     cache: str = ""
     first_token: int = 0
     finished: int = 0
-    notes: dict[str, object] = field(default_factory=dict)
+    report: Report | None = None
+    vault: Vault | None = None
 
 
 Reply = Answer | AsyncIterator[Event]

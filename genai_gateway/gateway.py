@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 
 from genai_gateway.clock import Clock
-from genai_gateway.conversation import ChatRequest, Json
+from genai_gateway.conversation import ChatRequest, Json, Usage
 from genai_gateway.dispatch import Dispatch
 from genai_gateway.errors import Forbidden, NotFound
 from genai_gateway.exchange import Exchange, Handler, Reply
+from genai_gateway.guardrails.layer import Guarded
 from genai_gateway.keys import Caller
+from genai_gateway.money.layer import Metered
 from genai_gateway.routing import Route
 from genai_gateway.surfaces.embeddings import embedding_data, read_embedding
 from genai_gateway.surfaces.messages import MessagesSurface
@@ -29,12 +31,16 @@ class Gateway:
         handler: Handler,
         dispatch: Dispatch,
         clock: Clock,
+        guarded: Guarded,
+        metered: Metered,
         close: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._routes = routes
         self._handler = handler
         self._dispatch = dispatch
         self._clock = clock
+        self._guarded = guarded
+        self._metered = metered
         self._close = close
 
     def open(
@@ -58,7 +64,14 @@ class Gateway:
         """The body of embeddings, and headers that say who made them."""
         request = read_embedding(data)
         route = self._route(caller, request.model)
-        target, answer = await self._dispatch.embed(route, request)
+        reservation = await self._metered.reserve_embedding(request_id, caller, route, request)
+        target, usage = None, Usage()
+        try:
+            hidden, _ = self._guarded.embedding(route.policy, request)
+            target, answer = await self._dispatch.embed(route, hidden)
+            usage = answer.usage if answer.usage.total else Usage(estimated_tokens(request))
+        finally:
+            self._metered.settle_embedding(reservation, target, usage)
         return embedding_data(answer, request), [(b"x-tondo-model", target.name.encode())]
 
     def count(self, caller: Caller, endpoint: Endpoint, data: Json) -> Json:

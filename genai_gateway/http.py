@@ -63,18 +63,29 @@ class GatewayApp:
     """Routes, authenticates, bounds, reads and writes; everything else is the gateway's."""
 
     def __init__(
-        self, gateway: Gateway, doorkeeper: Doorkeeper, max_body_bytes: int = MAX_BODY_BYTES
+        self,
+        gateway: Gateway,
+        doorkeeper: Doorkeeper,
+        max_body_bytes: int = MAX_BODY_BYTES,
+        begin: Callable[[], None] | None = None,
     ) -> None:
         self._gateway = gateway
         self._doorkeeper = doorkeeper
         self._max_body_bytes = max_body_bytes
+        self._begin = begin
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serves one ASGI connection: a request, or the lifespan protocol."""
+        if self._begin is not None:
+            self._begin()
         if scope["type"] == "http":
             await self._serve(scope, receive, send)
         elif scope["type"] == "lifespan":
             await self._lifespan(receive, send)
+
+    async def close(self) -> None:
+        """Ends what runs behind the requests, and closes connections."""
+        await self._gateway.close()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
@@ -185,7 +196,7 @@ class GatewayApp:
         while True:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
-                await self._gateway.close()
+                await self.close()
             await send({"type": message["type"] + ".complete"})
             if message["type"] == "lifespan.shutdown":
                 return

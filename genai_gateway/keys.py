@@ -31,6 +31,13 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectLimits(Limits):
+    """The limits of a project together, and of each of its users."""
+
+    user_usd_per_month: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """The bearer of a key. ``models`` are patterns of public model names; ``expires_at`` is UTC µs,
     0 for never.

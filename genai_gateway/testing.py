@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
+from genai_gateway.assembly import Parts, open_gateway
+from genai_gateway.clock import Clock, SystemClock
+from genai_gateway.config import read_config
 from genai_gateway.conversation import Json
+from genai_gateway.http import GatewayApp
+from genai_gateway.keys import Caller, Doorkeeper, FixedKeys
+from genai_gateway.money.ledger import Ledger
+from genai_gateway.money.sqlite import SqliteLedger
+from genai_gateway.records.layer import Recorder
 from genai_gateway.sse import EventParser
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 KEY = "test-key"
+_T = TypeVar("_T")
+_opened: list[GatewayApp] = []
 
 
 @dataclass(slots=True)
@@ -114,7 +124,12 @@ class Wire:
     async def head(self, status: int = 200, kind: str = "text/event-stream", **more: str) -> None:
         """Sends the head of a chunked answer."""
         lines = [f"{name.replace('_', '-')}: {value}" for name, value in more.items()]
-        lines = [f"HTTP/1.1 {status} X", f"content-type: {kind}", "transfer-encoding: chunked", *lines]
+        lines = [
+            f"HTTP/1.1 {status} X",
+            f"content-type: {kind}",
+            "transfer-encoding: chunked",
+            *lines,
+        ]
         await self.send("\r\n".join([*lines, "", ""]).encode())
 
     async def chunk(self, data: bytes) -> None:
@@ -200,7 +215,7 @@ async def _request(reader: asyncio.StreamReader) -> Received | None:
 
 
 def _data(data: bytes) -> Any:
-    return orjson.loads(data) if data[:1] in b'{["' else data.decode()
+    return data.decode() if data == b"[DONE]" else orjson.loads(data)
 
 
 def chat_completion(text: str = "Hello", **more: Any) -> Json:
@@ -218,7 +233,9 @@ def chat_completion(text: str = "Hello", **more: Any) -> Json:
     }
 
 
-def chat_chunks(texts: Sequence[str], finish: str | None = "stop", done: bool = True) -> list[bytes]:
+def chat_chunks(
+    texts: Sequence[str], finish: str | None = "stop", done: bool = True
+) -> list[bytes]:
     """A streamed answer of the OpenAI schema; without ``finish`` it is cut off."""
     head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_700_000_000}
     head["model"] = "served-model"
@@ -238,8 +255,15 @@ def chat_chunks(texts: Sequence[str], finish: str | None = "stop", done: bool = 
 
 def message_events(texts: Sequence[str], stop: str | None = "end_turn") -> list[bytes]:
     """A streamed answer of the Anthropic schema; without ``stop`` it is cut off."""
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "served-claude"}
-    message |= {"content": [], "stop_reason": None, "usage": {"input_tokens": 7, "output_tokens": 1}}
+    message: Json = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "served-claude",
+        "content": [],
+        "stop_reason": None,
+        "usage": {"input_tokens": 7, "output_tokens": 1},
+    }
     block = {"type": "text", "text": ""}
     bodies: list[Json] = [
         {"type": "message_start", "message": message},
@@ -257,3 +281,51 @@ def message_events(texts: Sequence[str], stop: str | None = "end_turn") -> list[
         )
         bodies.append({"type": "message_stop"})
     return [b"event: %s\ndata: %s\n\n" % (b["type"].encode(), orjson.dumps(b)) for b in bodies]
+
+
+def open_test_gateway(
+    config: Json,
+    *,
+    callers: dict[str, Caller] | None = None,
+    recorders: Sequence[Recorder] = (),
+    clock: Clock | None = None,
+    ledger: Ledger | None = None,
+) -> GatewayApp:
+    """A whole gateway from configuration, with a ledger in memory; ``KEY`` opens it."""
+    clock = clock or SystemClock()
+    keys = FixedKeys(callers or {KEY: Caller("tester", "tests")})
+    parts = Parts(
+        replica="test",
+        doorkeeper=Doorkeeper(keys, clock),
+        ledger=ledger or SqliteLedger(clock),
+        recorders=recorders,
+        clock=clock,
+    )
+    app = open_gateway(read_config(config), parts)
+    _opened.append(app)
+    return app
+
+
+def run(work: Coroutine[Any, Any, _T]) -> _T:
+    """Runs a test's work to its end, and closes the gateways that it opened."""
+
+    async def whole() -> _T:
+        try:
+            return await work
+        finally:
+            while _opened:
+                await _opened.pop().close()
+
+    return asyncio.run(whole())
+
+
+def one_server(url: str, schema: str = "openai", **route: Any) -> Json:
+    """A configuration with one model, ``m``, on one server of a schema."""
+    provider = {"schema": schema, "base_url": url, "private": True}
+    target = {"provider": "server", "model": "upstream-model"}
+    return {"providers": {"server": provider}, "models": {"m": {"targets": [target], **route}}}
+
+
+def chat(text: str = "Hi", **more: Any) -> Json:
+    """A small request of the chat surface."""
+    return {"model": "m", "messages": [{"role": "user", "content": text}], **more}

@@ -192,7 +192,9 @@ def _output(fields: Fields) -> tuple[OutputFormat | None, str | None, Json]:
             raise Fields(form, "output_config.format").wrong(
                 "type", "json_schema", form.get("type")
             )
-        output = OutputFormat("schema", schema=Fields(form, "format").object("schema"), strict=True)
+        output = OutputFormat(
+            "schema", schema=Fields(form, "format").mapping("schema"), strict=True
+        )
     return output, effort, {"output_config": odd} if odd else {}
 
 

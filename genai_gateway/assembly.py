@@ -1,0 +1,106 @@
+"""The gateway put together: the one place where the order of its layers stands."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from genai_gateway.backend import Backend, RemoteBackend
+from genai_gateway.caching.cache import MemoryCache
+from genai_gateway.caching.layer import Cached
+from genai_gateway.clock import Clock, SystemClock
+from genai_gateway.config import GatewayConfig, ProviderConfig
+from genai_gateway.connection import HttpUpstream, checked_base_url
+from genai_gateway.credentials import open_secret
+from genai_gateway.dispatch import Dispatch
+from genai_gateway.echo import EchoBackend
+from genai_gateway.gateway import Gateway
+from genai_gateway.guardrails.layer import Guarded
+from genai_gateway.http import GatewayApp
+from genai_gateway.keys import Doorkeeper
+from genai_gateway.money.allowance import Allowance
+from genai_gateway.money.layer import Metered
+from genai_gateway.money.ledger import Ledger
+from genai_gateway.price_data import PublishedPrices
+from genai_gateway.prices import FirstKnown, FixedPrices, PriceTable
+from genai_gateway.providers.adapter import Adapter
+from genai_gateway.providers.anthropic import AnthropicAdapter
+from genai_gateway.providers.openai import OpenAIAdapter
+from genai_gateway.records.layer import Recorded, Recorder
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the gateway is handed: who it is, who may ask, where money and records go."""
+
+    replica: str
+    doorkeeper: Doorkeeper
+    ledger: Ledger
+    recorders: Sequence[Recorder] = ()
+    clock: Clock = field(default_factory=SystemClock)
+
+
+def open_gateway(config: GatewayConfig, parts: Parts) -> GatewayApp:
+    """A gateway that is ready to serve. Raises ConfigurationError."""
+    clock = parts.clock
+    upstreams = {private: HttpUpstream(private) for private in (False, True)}
+    backends = {p.name: _backend(p, upstreams[p.private], clock) for p in config.providers}
+    allowance = Allowance(parts.ledger, parts.replica, clock)
+    dispatch = Dispatch(backends, clock)
+    guarded = Guarded(Cached(dispatch, MemoryCache(clock), clock), config.policies)
+    metered = Metered(guarded, allowance, prices_of(config), config.projects)
+    handler = Recorded(metered, parts.recorders, clock)
+    reporting = _Reporting(allowance)
+
+    async def close() -> None:
+        await reporting.stop()
+        for upstream in upstreams.values():
+            await upstream.close()
+
+    gateway = Gateway(config.routes, handler, dispatch, clock, guarded, metered, close)
+    return GatewayApp(gateway, parts.doorkeeper, config.max_body_bytes, reporting.start)
+
+
+def prices_of(config: GatewayConfig) -> PriceTable:
+    """The operator's prices first, then the published ones. Our own echo is free."""
+    urls = {p.name: p.base_url for p in config.providers if p.base_url and not p.private}
+    return FirstKnown(FixedPrices(config.prices), PublishedPrices(urls))
+
+
+class _Reporting:
+    """Reports to the ledger while the gateway serves."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance = allowance
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Starts, once; there must be a running loop."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._allowance.run())
+
+    async def stop(self) -> None:
+        """Stops, and gives back what is left of the blocks."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._task
+        self._task = None
+        await self._allowance.give_back()
+
+
+def _backend(config: ProviderConfig, upstream: HttpUpstream, clock: Clock) -> Backend:
+    if config.schema == "echo":
+        return EchoBackend(clock, config.delay_s)
+    base_url = checked_base_url(config.base_url, config.private)
+    secret = open_secret(config.secret)
+    return RemoteBackend(_adapter(config), upstream, base_url, clock, secret, config.headers)
+
+
+def _adapter(config: ProviderConfig) -> Adapter:
+    if config.schema == "anthropic":
+        return AnthropicAdapter()
+    return OpenAIAdapter(config.max_tokens_field, config.key_header)
