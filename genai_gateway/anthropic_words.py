@@ -15,6 +15,7 @@ REASON_OF: dict[StopReason, str] = {
 STOP_OF: dict[str, StopReason] = {reason: stop for stop, reason in REASON_OF.items()} | {
     "model_context_window_exceeded": "length"
 }
+# What is sent upstream: the version that still has every field the gateway can say.
 VERSION = "2023-06-01"
 
 

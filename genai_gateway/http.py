@@ -108,8 +108,8 @@ class GatewayApp:
         if endpoint.kind == "models":
             body = self._gateway.models(caller, endpoint, request.headers)
             return await _whole(request, 200, orjson.dumps(body), [])
-        endpoint.check(request.headers)
         data = parse_object(await self._body(request.receive))
+        endpoint.check(request.headers, data)
         watcher = asyncio.create_task(_cancel_when_gone(request.receive, asyncio.current_task()))
         try:
             if endpoint.kind == "chat":

@@ -96,6 +96,17 @@ class MessagesSurface:
         return anthropic_problem(error, request_id)
 
 
+def refuse_removed(body: Json) -> None:
+    """Raises BadRequest for a field that the version 2026-10-21 of the schema no longer has."""
+    for name in ("temperature", "top_p", "top_k"):
+        if body.get(name) is not None:
+            raise BadRequest(
+                f"{name} was removed with anthropic-version 2026-10-21",
+                f"Leave {name} out, or send anthropic-version: 2023-06-01.",
+                name,
+            )
+
+
 def _message(fields: Fields) -> Message:
     role = fields.text("role")
     if role not in ("user", "assistant"):

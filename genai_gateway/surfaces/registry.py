@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import unquote
 
+from genai_gateway.conversation import Json
 from genai_gateway.errors import BadRequest, NotFound
 from genai_gateway.surfaces.chat import ChatSurface
 from genai_gateway.surfaces.completions import CompletionsSurface
-from genai_gateway.surfaces.messages import MessagesSurface
+from genai_gateway.surfaces.messages import MessagesSurface, refuse_removed
 from genai_gateway.surfaces.responses import ResponsesSurface
 from genai_gateway.surfaces.surface import Surface
 
-ANTHROPIC_VERSIONS = ("2023-06-01",)
+ANTHROPIC_VERSIONS = ("2023-06-01", "2026-10-21")
 _CHAT: Surface = ChatSurface()
 _MESSAGES: Surface = MessagesSurface()
 
@@ -32,8 +33,10 @@ class Endpoint:
     model: str = ""
     anthropic: bool = False
 
-    def check(self, headers: Mapping[str, str]) -> None:
-        """Raises BadRequest for a version of the surface that is not spoken here."""
+    def check(self, headers: Mapping[str, str], body: Json) -> None:
+        """Raises BadRequest for a version of the surface that is not spoken here, or a field that
+        its version no longer has.
+        """
         if not self.anthropic:
             return
         version = headers.get("anthropic-version", "")
@@ -43,7 +46,9 @@ class Endpoint:
                 if version
                 else ("the header anthropic-version is missing")
             )
-            raise BadRequest(what, f"Send anthropic-version: {ANTHROPIC_VERSIONS[-1]}.")
+            raise BadRequest(what, f"Send anthropic-version: {' or '.join(ANTHROPIC_VERSIONS)}.")
+        if version != ANTHROPIC_VERSIONS[0]:
+            refuse_removed(body)
 
 
 _POST = {
