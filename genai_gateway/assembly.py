@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from genai_gateway.backend import Backend, RemoteBackend
@@ -40,6 +39,7 @@ class Parts:
     ledger: Ledger
     recorders: Sequence[Recorder] = ()
     clock: Clock = field(default_factory=SystemClock)
+    every_second: Sequence[Callable[[], None]] = ()
 
 
 def open_gateway(config: GatewayConfig, parts: Parts) -> GatewayApp:
@@ -52,7 +52,7 @@ def open_gateway(config: GatewayConfig, parts: Parts) -> GatewayApp:
     guarded = Guarded(Cached(dispatch, MemoryCache(clock), clock), config.policies)
     metered = Metered(guarded, allowance, prices_of(config), config.projects)
     handler = Recorded(metered, parts.recorders, clock)
-    reporting = _Reporting(allowance)
+    reporting = _Reporting(allowance, parts)
 
     async def close() -> None:
         await reporting.stop()
@@ -70,26 +70,38 @@ def prices_of(config: GatewayConfig) -> PriceTable:
 
 
 class _Reporting:
-    """Reports to the ledger while the gateway serves."""
+    """What goes on while the gateway serves: reports to the ledger, and work of every second."""
 
-    def __init__(self, allowance: Allowance) -> None:
+    def __init__(self, allowance: Allowance, parts: Parts) -> None:
         self._allowance = allowance
-        self._task: asyncio.Task[None] | None = None
+        self._parts = parts
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Starts, once; there must be a running loop."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._allowance.run())
+        if not self._tasks:
+            work = (self._allowance.run(), self._every_second())
+            self._tasks = [asyncio.create_task(each) for each in work]
 
     async def stop(self) -> None:
         """Stops, and gives back what is left of the blocks."""
-        if self._task is None:
+        if not self._tasks:
             return
-        self._task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._task
-        self._task = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
         await self._allowance.give_back()
+        self._work()
+
+    async def _every_second(self) -> None:
+        while self._parts.every_second:
+            await self._parts.clock.wait(1.0)
+            self._work()
+
+    def _work(self) -> None:
+        for work in self._parts.every_second:
+            work()
 
 
 def _backend(config: ProviderConfig, upstream: HttpUpstream, clock: Clock) -> Backend:

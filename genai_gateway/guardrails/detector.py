@@ -61,14 +61,24 @@ class Pattern:
 class PatternDetector:
     """Finds what regular expressions match and their validators confirm."""
 
-    def __init__(self, name: str, patterns: Iterable[Pattern], open_tail: re.Pattern[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        patterns: Iterable[Pattern],
+        sign: re.Pattern[str],
+        open_tail: re.Pattern[str],
+    ) -> None:
         self.name = name
         self.longest = 512
         self._patterns = tuple(patterns)
+        # Without this sign nothing can be found: most texts are looked at no further.
+        self._sign = sign
         self._open_tail = open_tail
 
     def find(self, text: str) -> list[Finding]:
         """Findings, the longer first where two begin at once; overlapping ones are left out."""
+        if self._sign.search(text) is None:
+            return []
         found = [finding for pattern in self._patterns for finding in _matches(pattern, text)]
         return without_overlaps(found)
 
@@ -111,6 +121,8 @@ def find_in(detectors: Iterable[Detector], text: str) -> list[Finding]:
     """What the detectors find in a text, also behind invisible and full-width characters."""
     clear, places = plain(text)
     found = [finding for detector in detectors for finding in detector.find(clear)]
+    if not found:
+        return found
     kept = without_overlaps(found)
     if places is None:
         return kept

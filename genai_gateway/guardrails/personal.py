@@ -84,6 +84,8 @@ PATTERNS = {
 }
 KINDS = ("card", "email", "iban", "ip", "phone", "ssn")
 
+_SIGN = re.compile(r"[0-9@]|::")
+
 # The last run of words and of groups of digits: what of a finding may stand at a text's end.
 _OPEN_TAIL = re.compile(r"[A-Za-z0-9@._%+\-:()]+(?: [A-Z0-9()+.\-]+)* ?\Z")
 
@@ -91,4 +93,4 @@ _OPEN_TAIL = re.compile(r"[A-Za-z0-9@._%+\-:()]+(?: [A-Z0-9()+.\-]+)* ?\Z")
 def personal_detector(kinds: tuple[str, ...] = KINDS) -> PatternDetector:
     """A detector of these kinds of personal data."""
     names = [*kinds, *(["ipv6"] if "ip" in kinds else [])]
-    return PatternDetector("pii", [PATTERNS[name] for name in names], _OPEN_TAIL)
+    return PatternDetector("pii", [PATTERNS[name] for name in names], _SIGN, _OPEN_TAIL)

@@ -7,9 +7,11 @@ import re
 from genai_gateway.guardrails.detector import Pattern, PatternDetector
 
 _NOT_BEFORE = r"(?<![A-Za-z0-9])"
+_AWS = ("AKIA", "ASIA", "AROA", "AIDA")
+_GITHUB = ("ghp_", "gho_", "ghu_", "ghs_", "ghr_")
 _MARKS: tuple[tuple[str, str, str], ...] = (
-    ("AWS_KEY", "A", r"(?:AKIA|ASIA|AROA|AIDA)[A-Z2-7]{16}(?![A-Za-z0-9])"),
-    ("GITHUB_TOKEN", "gh", r"gh[pousr]_[A-Za-z0-9]{36,255}"),
+    *(("AWS_KEY", mark, rf"{mark}[A-Z2-7]{{16}}(?![A-Za-z0-9])") for mark in _AWS),
+    *(("GITHUB_TOKEN", mark, rf"{mark}[A-Za-z0-9]{{36,255}}") for mark in _GITHUB),
     ("GITHUB_TOKEN", "github_pat_", r"github_pat_[A-Za-z0-9_]{22,255}"),
     ("GITLAB_TOKEN", "glpat-", r"glpat-[A-Za-z0-9_\-]{20,64}"),
     ("SLACK_TOKEN", "xox", r"xox[abprs]-[A-Za-z0-9\-]{10,250}"),
@@ -45,4 +47,6 @@ def secrets_detector() -> PatternDetector:
         Pattern(kind, re.compile((_NOT_BEFORE if mark[0] != "-" else "") + expression), mark)
         for kind, mark, expression in _MARKS
     ]
-    return PatternDetector("secrets", patterns, _OPEN_TAIL)
+    sign = re.compile("|".join(sorted({re.escape(mark) for _, mark, _ in _MARKS})))
+    return PatternDetector("secrets", patterns, sign, _OPEN_TAIL)
+

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -16,6 +17,7 @@ RETRIES = "tondo_llm_retries_total"
 DURATION = "tondo_llm_duration_ms"
 FIRST_TOKEN = "tondo_llm_time_to_first_token_ms"
 INTER_TOKEN = "tondo_llm_inter_token_ms"
+_MOST_VALUES = 1_000
 
 
 class Meters(Protocol):
@@ -94,3 +96,35 @@ class MemoryMeters:
         return sum(
             n for (which, have), n in self.counts.items() if which == name and wanted <= set(have)
         )
+
+
+class BufferedMeters:
+    """Adds up in memory what other meters are told when it is flushed, once a second.
+
+    Of a histogram, at most 1,000 values a label set are kept between flushes; counts are exact.
+    """
+
+    def __init__(self, inner: Meters) -> None:
+        self._inner = inner
+        self._counts: Counter[tuple[str, tuple[tuple[str, str], ...]]] = Counter()
+        self._values: dict[tuple[str, tuple[tuple[str, str], ...]], list[float]] = {}
+
+    def count(self, name: str, amount: int, labels: Mapping[str, str]) -> None:
+        """Adds to a counter."""
+        self._counts[name, tuple(labels.items())] += amount
+
+    def observe(self, name: str, value: float, labels: Mapping[str, str]) -> None:
+        """Keeps a value."""
+        values = self._values.setdefault((name, tuple(labels.items())), [])
+        if len(values) < _MOST_VALUES:
+            values.append(value)
+
+    def flush(self) -> None:
+        """Tells the inner meters what was added up, and begins anew."""
+        counts, self._counts = self._counts, Counter()
+        values, self._values = self._values, {}
+        for (name, labels), amount in counts.items():
+            self._inner.count(name, amount, dict(labels))
+        for (name, labels), kept in values.items():
+            for value in kept:
+                self._inner.observe(name, value, dict(labels))
