@@ -17,6 +17,7 @@ from app.surface import (
     keys,
     lifecycle,
     models,
+    monitoring,
     predictions,
     resources,
     training,
@@ -40,6 +41,7 @@ for surface in (demo, lifecycle, resources, training, predictions, bench):
     surface.register(app)
 app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")
+app.add_typer(monitoring.app, name="monitor")
 app.add_typer(keys.app, name="keys")
 
 
@@ -77,7 +79,7 @@ def _told(error: Exception) -> int:
 
 def _misused(error: typer.TyperException) -> int:
     """Unknown options, missing arguments and the like; a group without a command is its help."""
-    what = error.format_message()
+    what = error.format_message().replace(": Value error, ", ": ")
     if what.startswith("Usage:"):
         print(what, file=sys.stderr)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,10 +19,9 @@ from features.clock import Clock, SystemClock
 from features.library import Library
 
 if TYPE_CHECKING:
+    from features.offline.lake import Lake
     from features.online.store import OnlineStore
     from features.stream.log import EventLog
-
-    from features.offline.lake import Lake
     from training.artifacts import ArtifactStore
     from training.gallery import Gallery, SqliteGallery
 
@@ -127,11 +127,13 @@ class Platform:
 def open_platform(config: Path | None = None) -> Platform:
     """The installation that this process works with.
 
-    While a cluster is up, its settings are in force: they say where things really listen.
+    While a cluster is up, its settings are in force: they say where things really listen. So is the
+    environment that its processes need, from here on: Ray reads it once, when it is imported.
     """
     settings = load_settings(config)
     cluster = running_cluster(Home(settings.home).cluster)
     if cluster is not None:
+        os.environ.update(cluster.environment)
         settings = checked_settings({**cluster.settings, "home": cluster.home})
     return Platform(settings)
 

@@ -38,7 +38,7 @@ def describe(library: Library, ref: str) -> Data:
     services = {service.name: service for service in library.services()}
     if name in services:
         return _service(library, services[name])
-    views = [v.name for v in (*library.views(), *library.request_views())]
+    views = [*(v.name for v in library.views()), *(v.name for v in library.request_views())]
     if name not in views:
         hint = did_you_mean(name, [*views, *services], "views and services")
         raise NotFound(f"there is no view or service {name!r}", hint)

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from app.compose import Platform
 from app.errors import AppError, BadInput, NotFound, TondoError, Unavailable
 
+if TYPE_CHECKING:
+    import httpx
+
 _SECONDS = 30.0
 _ERRORS: Mapping[int, type[TondoError]] = {400: BadInput, 404: NotFound, 422: BadInput}
+
+
+@contextmanager
+def open_client(platform: Platform) -> Iterator[httpx.Client]:
+    """A client of the running service that keeps its connection and carries the operator's key.
+
+    Raises Unavailable if nothing is up.
+    """
+    import httpx
+
+    cluster = platform.cluster()
+    if cluster is None:
+        raise Unavailable(f"nothing is up for {platform.home.root}", "Start it: tondo up")
+    headers = _headers(platform)
+    with httpx.Client(
+        base_url=cluster.http, timeout=_SECONDS, headers=headers, trust_env=False
+    ) as client:
+        yield client
 
 
 def ask_service(platform: Platform, path: str, body: Any) -> Any:
@@ -19,16 +41,13 @@ def ask_service(platform: Platform, path: str, body: Any) -> Any:
     """
     import httpx
 
-    cluster = platform.cluster()
-    if cluster is None:
-        raise Unavailable(f"nothing is up for {platform.home.root}", "Start it: tondo up")
-    try:
-        with httpx.Client(timeout=_SECONDS, trust_env=False) as client:
-            answer = client.post(cluster.http + path, json=body, headers=_headers(platform))
-    except httpx.HTTPError as error:
-        raise Unavailable(
-            f"{cluster.http} does not answer: {error}", "Look at it with: tondo status"
-        ) from error
+    with open_client(platform) as client:
+        try:
+            answer = client.post(path, json=body)
+        except httpx.HTTPError as error:
+            raise Unavailable(
+                f"{client.base_url} does not answer: {error}", "Look at it with: tondo status"
+            ) from error
     if answer.status_code >= 400:
         raise _problem(answer)
     return answer.json()

@@ -63,9 +63,9 @@ def follow(cluster: Cluster, job: str, tick: Callable[[], None]) -> None:
 
 
 def running_jobs(cluster: Cluster) -> tuple[str, ...]:
-    """The ids of the jobs that run now."""
-    found = client(cluster).list_jobs()
-    return tuple(str(j.submission_id) for j in found if str(j.status.value) == "RUNNING")
+    """The ids of the submitted jobs that run now; a process that is only connected is none."""
+    found = [job for job in client(cluster).list_jobs() if job.submission_id]
+    return tuple(str(job.submission_id) for job in found if str(job.status.value) == "RUNNING")
 
 
 def _failed(job: str, state: str, logs: str) -> AppError:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from app.errors import BadInput
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_NUMBER = re.compile(r"-?[0-9]{1,20}")
 
 
 def written(moment: int) -> str:
-    """UTC µs as RFC 3339."""
+    """UTC µs as RFC 3339. Raises BadInput beyond the years 1 to 9999, which it cannot write."""
+    try:
+        return _text(moment)
+    except OverflowError:
+        raise BadInput(f"{moment} µs since 1970 is beyond the year 9999, or before 1") from None
+
+
+def _text(moment: int) -> str:
     return (_EPOCH + timedelta(microseconds=moment)).isoformat().replace("+00:00", "Z")
 
 
 def read_moment(text: str) -> int:
     """RFC 3339 text, or a number of µs, as UTC µs. Raises BadInput for a time without a zone."""
-    if text.lstrip("-").isdecimal():
-        return int(text)
+    if _NUMBER.fullmatch(text):
+        return _known(int(text))
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -30,3 +39,9 @@ def read_moment(text: str) -> int:
             f"the time {text!r} has no zone, so it names no moment", f"Write {text}Z if it is UTC."
         )
     return (moment - _EPOCH) // _MICROSECOND
+
+
+def _known(moment: int) -> int:
+    """The moment, if it can be written; else BadInput."""
+    written(moment)
+    return moment

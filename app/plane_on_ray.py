@@ -143,7 +143,7 @@ def serving_is_up() -> bool:
 def finish(connected: Any, *, remove: bool) -> None:
     """Writes down what is in memory; ``remove`` takes our actors from a cluster that goes on."""
     with suppress(Exception):
-        flush_predictions(predictor_handle(), timeout_s=5.0)
+        _quietly(lambda: flush_predictions(predictor_handle(), timeout_s=5.0))
     with suppress(Exception):
         writer = connected.get_actor(PREDICTIONS, namespace=NAMESPACE)
         connected.get(writer.commit.remote(), timeout=10.0)

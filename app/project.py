@@ -107,14 +107,14 @@ def _load_directory(directory: Path) -> Loaded:
     if not any(r.kind == "Project" for r in resources):
         resources.append(make("Project", name, {}))
     placed = [_placed(resource, name, directory) for resource in resources]
-    return Loaded(name, tuple(_unique(placed)), whole=True)
+    return Loaded(name, tuple(unique(placed)), whole=True)
 
 
 def _load_file(file: Path, resources: Sequence[Resource]) -> Loaded:
     home = next((p for p in file.parents if (p / PROJECT_FILE).exists()), None)
     name = _project_name(_read_yaml(home / PROJECT_FILE), home) if home else ""
     placed = [replace(resource, project=resource.project or name) for resource in resources]
-    return Loaded(name, tuple(_unique(placed)), whole=False)
+    return Loaded(name, tuple(unique(placed)), whole=False)
 
 
 def _placed(resource: Resource, project: str, directory: Path) -> Resource:
@@ -134,7 +134,11 @@ def _yaml_files(directory: Path) -> list[Path]:
 
 
 def _read_yaml(file: Path) -> list[Resource]:
-    return read_yaml(file.read_text(), str(file))
+    try:
+        text = file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file} is not UTF-8: {error.reason}", "Save it as UTF-8.") from None
+    return read_yaml(text, str(file))
 
 
 def _definitions(file: Path) -> list[Resource]:
@@ -162,11 +166,12 @@ def _family(file: Path) -> Resource:
     return make("ModelFamily", model.family, spec, **about)
 
 
-def _unique(resources: Sequence[Resource]) -> list[Resource]:
+def unique(resources: Iterable[Resource]) -> list[Resource]:
+    """Each resource once; raises BadInput for two different ones of one address."""
     seen: dict[str, Resource] = {}
     for resource in resources:
         known = seen.setdefault(resource.address, resource)
-        if known is not resource:
+        if known != resource:
             raise BadInput(
                 f"{resource.address} is there twice: in {known.origin} and in {resource.origin}",
                 "Rename one of them.",
@@ -220,11 +225,12 @@ def _taught(file: Path) -> Iterator[None]:
         yield
     except SyntaxError as error:
         line = (error.text or "").strip()
-        raise DefinitionError(f"{error.filename}:{error.lineno}: {error.msg}", line) from error
+        where = f"{error.filename}:{error.lineno}" if error.lineno else str(file)
+        raise DefinitionError(f"{where}: {error.msg}", line) from error
     except TondoError as error:
         where = _place(error, file)
         raise DefinitionError(f"{where}: {error.what}", error.hint) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         where = _place(error, file)
         raise DefinitionError(
             f"{where}: {type(error).__name__}: {error}", "Mend this line of the project."

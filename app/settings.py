@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from app.errors import SettingsError
 from features.naming import did_you_mean
@@ -24,7 +31,19 @@ _NOT_SETTINGS = frozenset({CONFIG_VARIABLE, CLUSTER_VARIABLE})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Port = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _switch(value: Any) -> Any:
+    """YAML reads an unquoted on or off as a boolean."""
+    return ("on" if value else "off") if isinstance(value, bool) else value
+
+
+def _place(value: Any) -> Any:
+    """An empty path would be the current directory, which nobody means by it."""
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("it is empty")
+    return value
 
 
 class _Group(BaseModel):
@@ -36,7 +55,7 @@ class HttpSettings(_Group):
 
     host: str
     port: Port
-    auth: Literal["on", "off"]
+    auth: Annotated[Literal["on", "off"], BeforeValidator(_switch)]
 
     @model_validator(mode="after")
     def _open_only_on_loopback(self) -> HttpSettings:
@@ -72,6 +91,15 @@ class ServingSettings(_Group):
     first_replica_port: Port
     last_replica_port: Port
 
+    @model_validator(mode="after")
+    def _room_for_every_replica(self) -> ServingSettings:
+        if self.last_replica_port - self.first_replica_port < self.replicas - 1:
+            raise ValueError(
+                f"ports {self.first_replica_port} to {self.last_replica_port} are too few for "
+                f"{self.replicas} replicas"
+            )
+        return self
+
 
 class ControlSettings(_Group):
     """The reconcile loop."""
@@ -97,13 +125,13 @@ class LakeSettings(_Group):
 class OnlineSettings(_Group):
     """Reading online features."""
 
-    cache_s: Annotated[float, Field(ge=0)]
+    cache_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Settings(_Group):
     """Everything that can be configured; ``home`` is absolute once loaded."""
 
-    home: Path
+    home: Annotated[Path, BeforeValidator(_place)]
     http: HttpSettings
     ray: RaySettings
     dashboard: PortSettings
@@ -113,6 +141,27 @@ class Settings(_Group):
     stream: StreamSettings
     lake: LakeSettings
     online: OnlineSettings
+
+    @model_validator(mode="after")
+    def _ports_of_their_own(self) -> Settings:
+        taken: dict[int, str] = {}
+        for key, port in _fixed_ports(self).items():
+            other = taken.setdefault(port, key)
+            if other != key:
+                raise ValueError(f"{other} and {key} are both {port}: each wants one of its own")
+        return self
+
+
+def _fixed_ports(settings: Settings) -> dict[str, int]:
+    serving = settings.serving
+    return {
+        "http.port": settings.http.port,
+        "ray.port": settings.ray.port,
+        "dashboard.port": settings.dashboard.port,
+        "metrics.port": settings.metrics.port,
+        "serving.haproxy_metrics_port": serving.haproxy_metrics_port,
+        "serving.haproxy_stats_port": serving.haproxy_stats_port,
+    }
 
 
 def load_settings(
@@ -132,8 +181,15 @@ def load_settings(
         data = _overlaid(data, _read(given), str(given))
     data = _with_environment(data, environ)
     settings = checked_settings(data)
-    home = (directory or Path.cwd()) / settings.home.expanduser()
+    home = (directory or Path.cwd()) / _expanded(settings.home)
     return settings.model_copy(update={"home": Path(os.path.abspath(home))})
+
+
+def _expanded(home: Path) -> Path:
+    try:
+        return home.expanduser()
+    except RuntimeError as error:
+        raise SettingsError(f"setting home = {str(home)!r}: {error}", "Write it out.") from None
 
 
 def checked_settings(data: Mapping[str, Any]) -> Settings:
@@ -171,8 +227,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(
             f"settings file {path}: {error.strerror}", "Files to start from: configs/*.yaml."
         ) from None
-    except yaml.YAMLError as error:
-        raise SettingsError(f"settings file {path} is not YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"settings file {path} is not YAML: {error}", "See configs/base.yaml."
+        ) from None
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -214,11 +272,11 @@ def _with_environment(data: dict[str, Any], environ: Mapping[str, str]) -> dict[
 
 def _taught(error: ValidationError) -> SettingsError:
     first = error.errors()[0]
-    place = [str(part) for part in first["loc"]]
-    key, value = ".".join(place), first.get("input")
-    variable = f"{PREFIX}{'_'.join(place)}".upper()
-    shown = "" if isinstance(value, Mapping) else f" = {value!r}"
+    key, value = ".".join(str(part) for part in first["loc"]), first.get("input")
+    variable = next((v for v, known in variables().items() if known == key), "")
+    shown = "" if isinstance(value, Mapping | BaseModel) else f" = {value!r}"
+    by = f", or by {variable}" if variable else ""
     return SettingsError(
-        f"setting {key}{shown}: {first['msg']}",
-        f"Set it in a file given by --config, or by {variable}; configs/base.yaml has every key.",
+        f"setting{f' {key}' if key else 's'}{shown}: {first['msg'].removeprefix('Value error, ')}",
+        f"Set it in a file given by --config{by}; configs/base.yaml has every key.",
     )

@@ -18,7 +18,7 @@ from app.client import Control, control, controlled_gallery, whoami
 from app.compose import Platform
 from app.control.documents import status_data
 from app.control.resources import Condition, Status
-from app.errors import NotFound, TondoError, Unavailable
+from app.errors import BadInput, NotFound, TondoError, Unavailable
 from app.lifecycle.cluster import Cluster, connect, in_ray_job
 from app.project import DEFINITIONS_FILE, find_model, load_library, load_model
 from features.library import Library
@@ -118,8 +118,15 @@ class _Run:
 
     def _result(self) -> Data:
         gallery = controlled_gallery(self.platform, self.commands)
+        from training.trainers.xgboost import LocalTrainer
+
         ports = RunPorts(
-            gallery, self.platform.artifacts(), self._trainer(), self.platform.clock, self._report
+            gallery,
+            self.platform.artifacts(),
+            self._trainer(),
+            self.platform.clock,
+            self._report,
+            baseline_trainer=LocalTrainer(),
         )
         result = run_model(self.model, self._inputs(gallery), ports)
         promoted = self._promoted(result, gallery)
@@ -278,7 +285,10 @@ def new_run_id(family: str) -> str:
 
 def read_settings(texts: Mapping[str, str]) -> Data:
     """``k=v`` as numbers, booleans or text."""
-    return {name: yaml.safe_load(text) for name, text in texts.items()}
+    try:
+        return {name: yaml.safe_load(text) for name, text in texts.items()}
+    except yaml.YAMLError as error:
+        raise BadInput(f"a setting cannot be read: {error}", "Put quotes round it.") from None
 
 
 def _holds(wide: ServicePlan, narrow: ServicePlan) -> bool:

@@ -197,3 +197,29 @@ _RULES: dict[str, Callable[[Call, tuple[Typed, ...]], Typed]] = {
     "if": _choice,
     "cast": _cast,
 }
+
+_NEVER_FAIL = frozenset(
+    {
+        *("and", "or", "not", "is_null", "fill_null", "if", "is_in", "clip"),
+        *("eq", "ne", "lt", "le", "gt", "ge"),
+        *("lower", "upper", "length", "contains", "starts_with", "substring", "hash_bucket"),
+        *("hour", "minute", "weekday", "month", "day"),
+        *("log", "sqrt", "floor", "ceil", "geo_distance", "div"),
+    }
+)
+_FAIL_FOR_INTEGERS = frozenset({"add", "sub", "mul", "floordiv", "mod", "neg", "abs"})
+_SAFE_CASTS = frozenset({("int", "float"), ("bool", "int"), ("bool", "float"), ("time", "int")})
+
+
+def can_fail(value: Typed) -> bool:
+    """Whether some value of the columns makes it the state ``error``."""
+    return _itself_can_fail(value) or any(can_fail(arg) for arg in value.args)
+
+
+def _itself_can_fail(value: Typed) -> bool:
+    node = value.node
+    if not isinstance(node, Call) or node.op in _NEVER_FAIL:
+        return False
+    if node.op == "cast":
+        return (value.args[0].dtype, value.dtype) not in _SAFE_CASTS
+    return not (node.op in _FAIL_FOR_INTEGERS and value.args[0].dtype == "float")

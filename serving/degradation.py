@@ -1,7 +1,8 @@
 """How much worse than promised an answer is, and in which features; never silent.
 
 Level 0: every value is what it should be. Level 1: some are older than they should be.
-Level 2: some were replaced by a default, or could not be computed and are missing.
+Level 2: some were replaced by a default, or could not be computed and are missing. Level 3: some
+are those of a precomputed snapshot.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 from features.online import Served
 
-_LEVEL = {"stale": 1, "default": 2, "missing": 2, "median": 2}
+_LEVEL = {"stale": 1, "default": 2, "missing": 2, "snapshot": 3}
 
 
 @dataclass(frozen=True, slots=True)

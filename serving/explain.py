@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from features.online import Served
-
 from serving.plan import RequestShape, written_time
 
 

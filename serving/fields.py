@@ -132,11 +132,15 @@ def _int64(value: object) -> object:
     return value
 
 
+def _float64(value: object) -> object:
+    return float(value)  # type: ignore[arg-type]
+
+
 _SCALARS: dict[str, tuple[tuple[type, ...], Convert | None]] = {
     "str": ((str,), None),
     "bool": ((bool,), None),
     "int": ((int,), _int64),
-    "float": ((float, int), float),  # type: ignore[arg-type]
+    "float": ((float, int), _float64),
     "time": ((str,), parse_time),
 }
 

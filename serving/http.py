@@ -18,8 +18,9 @@ from uuid import uuid4
 
 import orjson
 
+from features.errors import TondoError
 from serving.access import KeyCheck
-from serving.errors import NotFound, Overloaded, TondoError, TooLarge, Unauthorized
+from serving.errors import NotFound, Overloaded, TooLarge, Unauthorized
 from serving.predictor import Metrics, Predictor
 from serving.problem import PROBLEM_JSON, problem_of
 from serving.requests import parse_json
@@ -131,7 +132,7 @@ def ingress_middlewares() -> list[object]:
     """What ``RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH`` names: put before Serve's own path."""
     from starlette.middleware import Middleware
 
-    return [Middleware(FastLane)]  # type: ignore[arg-type]
+    return [Middleware(FastLane)]
 
 
 def _route(method: str, path: str) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from features.online import Served
 from numpy.typing import NDArray
 
+from features.online import Served
 from serving.degradation import Degradation, degradation_of
 from serving.plan import RequestShape
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from features.plan import ServicePlan
 from features.errors import BadInput
+from features.plan import ServicePlan
 from serving.fields import EPOCH, Field, field, read_fields
 from serving.requests import Request, Row
 

@@ -17,8 +17,8 @@ from typing import Protocol
 
 import orjson
 import pyarrow as pa
-from features.dtypes import to_arrow
 
+from features.dtypes import to_arrow
 from serving.explain import positions_data
 from serving.model import LoadedModel, Scored
 
@@ -26,6 +26,7 @@ _log = logging.getLogger("tondo.serving")
 _TIME = pa.timestamp("us", tz="UTC")
 _HASHES = 1 << 32
 _BATCH = 256
+LOG_PREFIX = "lake.predictions_"
 
 _FIXED: tuple[tuple[str, pa.DataType], ...] = (
     ("request_id", pa.string()),
@@ -154,9 +155,14 @@ class BufferedLog:
                 _log.error("predictions dropped", exc_info=error, extra={"rows": rows})
 
 
+def fixed_columns() -> frozenset[str]:
+    """The columns that every log has; the others are features."""
+    return frozenset(name for name, _ in _FIXED)
+
+
 def table_name(family: str) -> str:
     """The lake table of a family's predictions."""
-    return "lake.predictions_" + "".join(c if c.isalnum() else "_" for c in family)
+    return LOG_PREFIX + "".join(c if c.isalnum() else "_" for c in family)
 
 
 def record_schema(model: LoadedModel) -> pa.Schema:
@@ -186,7 +192,7 @@ def _fixed(entry: Entry) -> Iterator[tuple[object, ...]]:
             version.family,
             version.version,
             version.arm,
-            entry.q,
+            served.at,
             entry.logged_at,
             entry.latency_us,
             scored.degradation.level,

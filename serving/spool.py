@@ -51,8 +51,12 @@ class SpoolSink:
         self._sequence += 1
         name = f"{self._sequence:010d}-{uuid4().hex}.arrow"
         partial = directory / f".{name}"
-        with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, records.schema) as out:
-            out.write_table(records)
+        with partial.open("wb") as file:
+            with pa.ipc.new_file(file, records.schema) as out:
+                out.write_table(records)
+            file.flush()
+            # Or a machine that loses its power may come back with an empty file of the whole name.
+            os.fsync(file.fileno())
         partial.rename(directory / name)
 
 
@@ -76,11 +80,25 @@ class SpoolCommitter:
         self._lake = lake
 
     def commit(self) -> Committed:
-        """Appends everything spooled before the call, each record exactly once."""
+        """Appends everything spooled before the call, each record exactly once.
+
+        A table that fails keeps its records and holds no other table up; its error is raised at
+        the end.
+        """
         self._directory.mkdir(parents=True, exist_ok=True)
         with _locked(self._directory / ".lock"):
             tables = sorted(p for p in self._directory.iterdir() if p.is_dir())
-            return Committed({p.name: rows for p in tables if (rows := self._drain(p))})
+            drained = {p.name: self._tried(p) for p in tables}
+        failures = [rows for rows in drained.values() if isinstance(rows, Exception)]
+        if failures:
+            raise failures[0]
+        return Committed({n: r for n, r in drained.items() if isinstance(r, int) and r})
+
+    def _tried(self, directory: Path) -> int | Exception:
+        try:
+            return self._drain(directory)
+        except Exception as error:
+            return error
 
     def _drain(self, directory: Path) -> int:
         rows = 0

@@ -27,6 +27,7 @@ Period = tuple[datetime | int, datetime | int]
 
 _FAMILY = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)+")
 _SETTINGS = ("rounds", "early_stopping", "report_every", "seed")
+_ENDS = ("train_until", "validate_until", "test_until")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,9 +71,52 @@ class TimeSplit:
         """The three periods by name, in UTC µs."""
         return {name: (_micros(a), _micros(b)) for name, (a, b) in self.periods().items()}
 
+    def ends(self) -> dict[str, int]:
+        """The ends of the periods in UTC µs, under the names that ``ending`` takes."""
+        return dict(zip(_ENDS, (end for _, end in self.bounds().values()), strict=True))
+
+    def ending(
+        self,
+        train_until: datetime | int | None = None,
+        validate_until: datetime | int | None = None,
+        test_until: datetime | int | None = None,
+    ) -> TimeSplit:
+        """The split with other ends; the period after one that was moved begins at its new end."""
+        return TimeSplit(
+            train=(self.train[0], _first(train_until, self.train[1])),
+            validate=(
+                _first(train_until, self.validate[0]),
+                _first(validate_until, self.validate[1]),
+            ),
+            test=(_first(validate_until, self.test[0]), _first(test_until, self.test[1])),
+        )
+
 
 def _micros(moment: datetime | int) -> int:
     return moment if isinstance(moment, int) else micros(moment)
+
+
+def _first(moment: datetime | int | None, otherwise: datetime | int) -> datetime | int:
+    return otherwise if moment is None else moment
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """Names as they are given on a command line."""
+    text = "" if value in (None, False, "none") else str(value)
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _moment(name: str, value: Any) -> datetime | int:
+    """A moment as it is given on a command line: UTC µs, or RFC 3339 with its zone."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        moment = None
+    if isinstance(moment, bool) or not isinstance(moment, (datetime, int)):
+        raise DefinitionError(
+            f"{name}={value} is not a moment", "Write for example 2013-11-01T00:00:00-04:00."
+        )
+    return _micros(moment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +194,22 @@ class CanvasModel:
         return str(self.parameters.get("objective", "binary:logistic"))
 
     def with_settings(self, settings: Mapping[str, Any]) -> CanvasModel:
-        """The model with other rounds, seed and so on; any other name is a parameter."""
+        """The model with other rounds, seed and so on; any other name is a parameter.
+
+        ``train_until``, ``validate_until`` and ``test_until`` move the ends of its split;
+        ``baselines`` names others with commas between, or ``none``.
+        """
         own: dict[str, Any]
         own = {name: int(value) for name, value in settings.items() if name in _SETTINGS}
-        others = {name: value for name, value in settings.items() if name not in _SETTINGS}
-        return replace(self, parameters={**self.parameters, **others}, **own)
+        ends = {name: _moment(name, value) for name, value in settings.items() if name in _ENDS}
+        if "baselines" in settings:
+            own["baselines"] = _names(settings["baselines"])
+        known = {*_SETTINGS, *_ENDS, "baselines"}
+        others = {name: value for name, value in settings.items() if name not in known}
+        split = self.split.ending(**ends)
+        return replace(self, split=split, parameters={**self.parameters, **others}, **own)
 
     def settings(self) -> dict[str, Any]:
         """Everything that shapes the training, as data for the lineage."""
         own = {name: getattr(self, name) for name in _SETTINGS}
-        return {**self.parameters, "objective": self.objective, **own}
+        return {**self.parameters, "objective": self.objective, **own, **self.split.ends()}

@@ -127,7 +127,8 @@ def _measure(client: Path, target: Target, seconds: float) -> dict[int, Json]:
     requests.write_bytes(request_bytes(target))
 
     def load(connections: int, duration: float) -> Json:
-        command = [client, _HOST, str(parts.port), str(connections), str(duration), requests]
+        much = (str(connections), str(duration))
+        command = [str(client), _HOST, str(parts.port), *much, str(requests)]
         done = subprocess.run(command, check=True, capture_output=True)
         measured: Json = json.loads(done.stdout)
         return measured

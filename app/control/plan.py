@@ -8,7 +8,9 @@ from typing import Any
 
 from app.control.catalog import Delete, Put
 from app.control.definitions import library_of, members_of
+from app.control.dependents import dependents_of
 from app.control.resources import Resource, Stored
+from app.errors import DefinitionError
 from features.definitions import Entity, FeatureService, FeatureView, RequestView, Source
 from features.library import Library
 
@@ -68,14 +70,15 @@ def plan(
     """What must change so that ``wanted`` holds.
 
     What a project in ``whole_projects`` once had and no longer wants is deleted. ``rows`` are those
-    of the lake's tables, to tell what must be computed again. Raises DefinitionError if the
-    definitions do not hold together afterwards.
+    of the lake's tables, to tell what must be computed again. Raises DefinitionError if what is
+    there afterwards does not hold together.
     """
     known = {stored.resource.address: stored for stored in current}
     asked = {resource.address: resource for resource in wanted}
     gone = [s for s in current if _is_gone(s.resource, asked, whole_projects)]
     left = [s.resource for s in current if s not in gone and s.resource.address not in asked]
     after = [*left, *asked.values()]
+    _refuse_orphans(gone, after)
     library = library_of(after)
     look = _Consumers(library, after, rows or {})
     changes = [_change(known.get(a), r, look) for a, r in asked.items()]
@@ -86,6 +89,17 @@ def plan(
 def _is_gone(resource: Resource, asked: Mapping[str, Resource], whole: frozenset[str]) -> bool:
     is_run = resource.kind == "Run"
     return not is_run and resource.project in whole and resource.address not in asked
+
+
+def _refuse_orphans(gone: Sequence[Stored], after: Sequence[Resource]) -> None:
+    for stored in gone:
+        users = dependents_of(stored.resource, after)
+        if users:
+            address = stored.resource.address
+            raise DefinitionError(
+                f"{address} is no longer in its project, but {', '.join(users)} needs it",
+                "Keep it, or take away what needs it as well.",
+            )
 
 
 def _change(before: Stored | None, wanted: Resource, look: _Consumers) -> Change:

@@ -33,7 +33,9 @@ DEFINITIONS: Mapping[str, type] = {
 }
 KINDS = tuple(sorted([*DEFINITIONS, *SPECS]))
 WRITTEN = ("Deployment", "Monitor", "Project", "Rule")
+_WRITABLE = f"In YAML you can write: {', '.join(WRITTEN)}."
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
+_PARTS = frozenset({"apiVersion", "kind", "metadata", "spec"})
 _METADATA = frozenset({"name", "owner", "description", "labels", "project"})
 
 
@@ -161,7 +163,7 @@ def read_yaml(text: str, where: str) -> list[Resource]:
     try:
         documents = [d for d in yaml.safe_load_all(text) if d is not None]
     except yaml.YAMLError as error:
-        raise BadInput(f"{where} is not YAML: {error}") from None
+        raise BadInput(f"{where} is not YAML: {error}", "Mend the place that it names.") from None
     return [_of_document(document, where) for document in documents]
 
 
@@ -182,10 +184,10 @@ def _of_document(document: Any, where: str) -> Resource:
         raise BadInput(
             f"{where}: apiVersion is {document.get('apiVersion')!r}", f"Write {API_VERSION}."
         )
-    unknown = set(document) - {"apiVersion", "kind", "metadata", "spec"}
+    unknown = [key for key in document if key not in _PARTS]
     if unknown:
         raise BadInput(
-            f"{where}: {sorted(unknown)[0]!r} does not belong into a resource",
+            f"{where}: {unknown[0]!r} does not belong in a resource",
             "Known: apiVersion, kind, metadata, spec; the status is the platform's.",
         )
     return _of_parts(str(document.get("kind")), document, where)
@@ -197,24 +199,49 @@ def _of_parts(kind: str, document: Mapping[str, Any], where: str) -> Resource:
         raise _not_written(kind, where)
     if not isinstance(metadata, Mapping) or not isinstance(metadata.get("name"), str):
         raise BadInput(f"{where}: {kind} has no metadata.name", "Give it a name.")
-    unknown = sorted(set(metadata) - _METADATA)
-    if unknown:
-        raise BadInput(
-            f"{where}: metadata.{unknown[0]} is not known",
-            did_you_mean(unknown[0], _METADATA, "fields"),
-        )
-    if not isinstance(spec, Mapping):
-        raise BadInput(f"{where}: {kind} has a spec that is not a mapping")
+    _check_metadata(metadata, where)
+    if not isinstance(spec, Mapping) or not all(isinstance(key, str) for key in spec):
+        raise BadInput(f"{where}: {kind} has a spec that is not a mapping of names", _EXAMPLE)
     about = {key: value for key, value in metadata.items() if key != "name"}
     about.setdefault("owner", spec.get("owner", ""))
-    return make(kind, metadata["name"], spec, **about, origin=where)
+    try:
+        return make(kind, metadata["name"], spec, **about, origin=where)
+    except BadInput as error:
+        raise BadInput(f"{where}: {error.what}", error.hint) from None
+
+
+_EXAMPLE = "Write for example spec: {tier: 2}."
+
+
+def _check_metadata(metadata: Mapping[Any, Any], where: str) -> None:
+    """Refuses fields that are not known, and values that are not text."""
+    for key, value in metadata.items():
+        if key not in _METADATA:
+            hint = did_you_mean(str(key), _METADATA, "fields")
+            raise BadInput(f"{where}: metadata.{key} is not known", hint)
+        if key == "labels":
+            _check_labels(value, where)
+        elif not isinstance(value, str):
+            raise BadInput(f"{where}: metadata.{key} is {value!r}, not text", "Put it in quotes.")
+
+
+def _check_labels(labels: Any, where: str) -> None:
+    pairs = labels.items() if isinstance(labels, Mapping) else [(None, labels)]
+    for key, value in pairs:
+        if not (isinstance(key, str) and isinstance(value, str)):
+            raise BadInput(
+                f"{where}: metadata.labels holds {value!r}: labels are text by name",
+                'Write for example labels: {team: eta, year: "2013"}.',
+            )
 
 
 def _not_written(kind: str, where: str) -> BadInput:
     if kind in DEFINITIONS:
-        return BadInput(f"{where}: a {kind} is not written in YAML", "Define it in definitions.py.")
+        return BadInput(
+            f"{where}: the kind {kind} is not written in YAML", "Define it in definitions.py."
+        )
     if kind in KINDS:
-        return BadInput(f"{where}: a {kind} is made by the platform, not written")
+        return BadInput(f"{where}: the kind {kind} is made by the platform, not written", _WRITABLE)
     error = _unknown_kind(kind)
     return BadInput(f"{where}: {error.what}", error.hint)
 

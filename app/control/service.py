@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from app.control.catalog import Catalog, Delete, Put
+from app.control.dependents import dependents_of
 from app.control.documents import (
     document_of,
     resource_data,
@@ -18,7 +19,7 @@ from app.control.documents import (
 )
 from app.control.plan import Plan, plan
 from app.control.resources import Resource, make
-from app.errors import BadInput
+from app.errors import BadInput, Conflict
 from training.gallery import Gallery, from_data, to_data
 
 Data = dict[str, Any]
@@ -51,11 +52,11 @@ class ControlService:
         return planned.data()
 
     def delete(self, kind: str, name: str, actor: str = "") -> Data:
-        """Removes a resource, if what is left still holds together."""
+        """Removes a resource. Raises Conflict while others need it."""
         stored = self._catalog.get(kind, name)
-        left = [s.resource for s in self._catalog.list() if s.resource.address != f"{kind}/{name}"]
-        # Refuses to take away what others are made of.
-        plan([], left)
+        users = dependents_of(stored.resource, (s.resource for s in self._catalog.list()))
+        if users:
+            raise Conflict(f"{kind}/{name} is needed by {', '.join(users)}", "Delete those first.")
         self._catalog.write([Delete(kind, name, stored.version)], actor)
         return document_of(stored)
 

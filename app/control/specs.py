@@ -13,6 +13,7 @@ from features.durations import days, hours, milliseconds, minutes, seconds
 from features.naming import did_you_mean
 
 _UNITS = {"ms": milliseconds, "s": seconds, "min": minutes, "h": hours, "d": days}
+_VERSION = re.compile(r"[1-9][0-9]{0,17}|[a-z][a-z0-9_-]{0,199}")
 _DURATION = re.compile(r"(\d+)\s*(ms|s|min|h|d)")
 
 
@@ -22,6 +23,14 @@ def read_duration(value: Any) -> Any:
     if found is None and isinstance(value, str):
         raise ValueError(f"{value!r} is not a length of time: write 90s, 15min, 6h or 7d")
     return value if found is None else _UNITS[found[2]](int(found[1]))
+
+
+def read_version(value: Any) -> Any:
+    """A version's number from 1 on, or an alias with or without its ``@``."""
+    text = str(value).removeprefix("@")
+    if isinstance(value, bool) or not isinstance(value, int | str) or not _VERSION.fullmatch(text):
+        raise ValueError(f"{value!r} is neither a version's number nor an alias such as @champion")
+    return value
 
 
 Duration = Annotated[int, BeforeValidator(read_duration), Field(ge=0)]
@@ -66,7 +75,7 @@ class DeploymentSpec(Spec):
     """
 
     family: Name
-    version: int | str = "champion"
+    version: Annotated[int | str, BeforeValidator(read_version)] = "champion"
     model: str = ""
 
     @property
@@ -131,11 +140,20 @@ def checked_spec(kind: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{kind}/{name}: spec.{place}: {first['msg']}", _hint(kind, first)) from None
+        said = _SAID.get(first["type"], first["msg"].removeprefix("Value error, "))
+        raise BadInput(f"{kind}/{name}: spec.{place}: {said}", _hint(kind, first)) from None
+
+
+_SAID = {"extra_forbidden": "there is no such field", "missing": "it is missing"}
 
 
 def _hint(kind: str, error: Mapping[str, Any]) -> str:
-    known = SPECS[kind].model_fields
+    *way, last = (str(part) for part in error["loc"])
+    known, where = SPECS[kind].model_fields, kind
+    for part in way:
+        inner = known[part].annotation if part in known else None
+        if isinstance(inner, type) and issubclass(inner, Spec):
+            known, where = inner.model_fields, f"{kind} {part}"
     if error["type"] == "extra_forbidden":
-        return did_you_mean(str(error["loc"][-1]), known, "fields")
-    return f"Known fields of {kind}: {', '.join(sorted(known))}."
+        return did_you_mean(last, known, "fields")
+    return f"Known fields of {where}: {', '.join(sorted(known))}."

@@ -57,7 +57,7 @@ def read_cluster(path: Path) -> Cluster | None:
     """The recorded cluster, or None if nothing is recorded. Raises DamagedData."""
     try:
         return Cluster(**orjson.loads(path.read_bytes()))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, TypeError) as error:
         raise DamagedData(

@@ -17,6 +17,7 @@ from typing import Any
 from app.compose import Platform
 from app.errors import TondoError
 from app.lifecycle.ports import holder, is_free, needed_ports
+from features.online.store import Version
 
 OK, NOTICE, BROKEN = "ok", "notice", "broken"
 _LEAST_BYTES = 2 * 2**30
@@ -48,6 +49,10 @@ def _examined(check: Callable[[Platform], Iterator[Finding]], platform: Platform
         return list(check(platform))
     except TondoError as error:
         return [Finding(name, BROKEN, error.what, error.hint)]
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        hint = "Check the path, its rights and free space; TONDO_HOME chooses another."
+        return [Finding(name, BROKEN, f"{place}{error.strerror or error}", hint)]
     except Exception as error:
         return [Finding(name, BROKEN, f"{type(error).__name__}: {error}")]
 
@@ -136,15 +141,11 @@ def _haproxy(platform: Platform) -> Iterator[Finding]:
     yield Finding("haproxy", NOTICE, f"not here; {lost}", "It exists for Linux: make setup there.")
 
 
-def _lmdb(platform: Platform) -> Iterator[Finding]:
-    import lmdb
-
+def _online_store(platform: Platform) -> Iterator[Finding]:
     with tempfile.TemporaryDirectory(dir=platform.home.root) as folder:
-        environment = lmdb.open(folder, map_size=2**20)
-        with environment.begin(write=True) as transaction:
-            transaction.put(b"k", b"v")
-        environment.close()
-    yield Finding("lmdb", OK, f"{'.'.join(map(str, lmdb.version()))} writes here")
+        elsewhere = platform.settings.model_copy(update={"home": Path(folder)})
+        Platform(elsewhere).online().write_tail(Version("doctor@0", 1, 0), [(b"k", b"v")])
+    yield Finding("online store", OK, "writes here")
 
 
 def _lake(platform: Platform) -> Iterator[Finding]:
@@ -195,5 +196,5 @@ def _ray_token(platform: Platform) -> Iterator[Finding]:
 
 _CHECKS = (
     *(_python, _packages, _settings, _home, _disk, _ports, _bindings),
-    *(_haproxy, _lmdb, _lake, _writers, _keys, _ray_token),
+    *(_haproxy, _online_store, _lake, _writers, _keys, _ray_token),
 )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any
 
 from app.compose import Platform
@@ -67,20 +68,27 @@ def status(platform: Platform) -> list[Row]:
 
 def _look(cluster: Cluster) -> Live | str:
     """What the cluster says, or why it says nothing; Ray waits long for a head that is gone."""
-    pool = ThreadPoolExecutor(1)
+    answers: SimpleQueue[Live | str] = SimpleQueue()
+    # A daemon: this process must be able to end while Ray is still waiting.
+    Thread(target=_answer, args=(cluster, answers), daemon=True).start()
     try:
-        return pool.submit(_asked, cluster).result(timeout=3 * _SECONDS)
+        return answers.get(timeout=3 * _SECONDS)
+    except Empty:
+        return f"no answer from {cluster.address} in {3 * _SECONDS:g} s"
+
+
+def _answer(cluster: Cluster, answers: SimpleQueue[Live | str]) -> None:
+    try:
+        answers.put(_asked(cluster))
     except Exception as error:
-        return f"{type(error).__name__}: {error}".splitlines()[0]
-    finally:
-        pool.shutdown(wait=False)
+        answers.put(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
 def _asked(cluster: Cluster) -> Live:
     from actors.control.loop import NAME
 
     ray = connect(cluster)
-    states = _actor_states(ray)
+    states = _actor_states(cluster)
     control: Mapping[str, Any] = {}
     if NAME in states:
         try:
@@ -92,10 +100,11 @@ def _asked(cluster: Cluster) -> Live:
     return Live(states, control, replicas, serving, _jobs(cluster))
 
 
-def _actor_states(ray: Any) -> dict[str, str]:
+def _actor_states(cluster: Cluster) -> dict[str, str]:
     from ray.util.state import list_actors
 
-    found = list_actors(limit=1_000, raise_on_missing_output=False)
+    # Without an address Ray asks whichever cluster was started last on this machine.
+    found = list_actors(cluster.dashboard, limit=1_000, raise_on_missing_output=False)
     ours = [a for a in found if a.name and a.ray_namespace == NAMESPACE]
     # Of two actors of one name the living one counts.
     return {a.name: a.state for a in sorted(ours, key=lambda a: a.state != "DEAD")}
@@ -167,10 +176,20 @@ def _deployments(stored: tuple[Stored, ...], live: Live | None) -> list[Row]:
 def _deployment(stored: Stored, live: Live | None) -> Row:
     spec, status = stored.resource.spec, stored.status
     ready = status.condition("Ready")
-    wanted = f"{spec['family']}@{spec['version']}"
+    wanted = _reference(spec)
     if live is None:
         return Row(stored.resource.address, wanted, DOWN, "nothing is up: tondo up")
     serving = status.detail.get("serving")
     running = f"version {serving['version']}" if serving else "-"
     why = "" if status.phase == "Steady" else f"{status.phase}: {ready.message if ready else ''}"
     return Row(stored.resource.address, wanted, running, why)
+
+
+def _reference(spec: Mapping[str, Any]) -> str:
+    """``family:3`` or ``family@alias``, as it is typed elsewhere."""
+    version = str(spec["version"])
+    return (
+        f"{spec['family']}:{version}"
+        if version.isdecimal()
+        else (f"{spec['family']}@{version.removeprefix('@')}")
+    )

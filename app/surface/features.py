@@ -90,7 +90,7 @@ def materialize(
     output: OutputOption = Output.table,
 ) -> None:
     """Bring a view's history online, as a new version."""
-    from app import feature_jobs
+    from app import online_jobs
     from app.moments import read_moment
 
     installation = platform()
@@ -98,7 +98,7 @@ def materialize(
         cut = installation.clock.now() if until is None else read_moment(until)
     wanted = library(None).view(view)
     with progress(f"materialize {view}") as advance:
-        done = feature_jobs.materialize(installation, wanted, cut, advance)
+        done = online_jobs.materialize(installation, wanted, cut, advance)
     show_one(done, output, lambda: _materialize_text(done))
 
 
@@ -150,7 +150,7 @@ def get(
     output: OutputOption = Output.json,
 ) -> None:
     """Online values of a service for one entity."""
-    from app import feature_jobs
+    from app import feature_jobs, online_jobs
     from app.moments import read_moment
 
     with usage():
@@ -158,7 +158,7 @@ def get(
         q = None if at is None else read_moment(at)
         plan = feature_jobs.plan_of(platform(), library(None), service)
         row = feature_jobs.request_row(plan, keys, fields)
-    data = feature_jobs.get_online(platform(), plan, row, q, explain)
+    data = online_jobs.get_online(platform(), plan, row, q, explain)
     show_one(data, output, lambda: as_json(data))
 
 
@@ -168,10 +168,10 @@ def check(
     output: OutputOption = Output.table,
 ) -> None:
     """Compare what was served online with what offline makes of the same positions."""
-    from app import feature_jobs
+    from app import online_jobs
 
     with progress(f"check {service}") as advance:
-        done = feature_jobs.check(platform(), library(None), service, advance)
+        done = online_jobs.check(platform(), library(None), service, advance)
     show_one(done, output, lambda: as_yaml(done))
     if done["mismatches"]:
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ import typer
 
 from app.moments import written
 from app.surface.output import Output, OutputOption, note, say, show_list
-from app.surface.session import platform
+from app.surface.session import platform, usage
 
 app = typer.Typer(help="API keys.", no_args_is_help=True)
 
@@ -18,7 +18,8 @@ Name = Annotated[str, typer.Argument(help="Who the key is for.")]
 @app.command()
 def create(name: Name) -> None:
     """Make a key and print it; it is shown this once."""
-    text = platform().keys().create(name)
+    with usage():
+        text = platform().keys().create(name)
     note(f"The key of {name}; keep it, it is stored nowhere:")
     say(text)
 

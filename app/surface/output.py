@@ -56,6 +56,13 @@ def note(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def confirm(question: str) -> None:
+    """Asks on standard error and reads the answer; raises typer.Abort for anything but a yes."""
+    typer.echo(f"{question} [y/N]: ", err=True, nl=False)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise typer.Abort
+
+
 def as_yaml(data: Any) -> str:
     """Data as YAML, keys in their order."""
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True).rstrip()

@@ -13,7 +13,16 @@ from app.control.documents import document_of
 from app.control.resources import KINDS, kind_of
 from app.errors import Unavailable, Usage
 from app.moments import written
-from app.surface.output import Output, OutputOption, as_yaml, say, show_list, show_one
+from app.surface.output import (
+    Output,
+    OutputOption,
+    as_yaml,
+    confirm,
+    note,
+    say,
+    show_list,
+    show_one,
+)
 from app.surface.session import platform, usage
 
 if TYPE_CHECKING:
@@ -75,8 +84,8 @@ def apply(
             show_one(planned, output, lambda: "nothing to do: everything is as it was applied")
             return
         if not yes:
-            say(plan_text(planned))
-            typer.confirm("Apply this?", abort=True)
+            (say if output is Output.table else note)(plan_text(planned))
+            confirm("Apply this?")
         done = commands.ask("apply", {**arguments, "actor": whoami()})
     show_one(done, output, lambda: plan_text(done) if yes else "applied")
 
@@ -127,7 +136,7 @@ def delete(
     with platform().catalog() as catalog:
         catalog.get(kind, name)
     if not yes:
-        typer.confirm(f"Delete {kind}/{name}?", abort=True)
+        confirm(f"Delete {kind}/{name}?")
     with control(platform(), "tondo delete") as commands:
         commands.ask("delete", {"kind": kind, "name": name, "actor": whoami()})
     say(f"{kind}/{name} is deleted")
@@ -138,7 +147,7 @@ def wait(
     condition: Annotated[
         str, typer.Option("--for", metavar="CONDITION", help="A phase or a condition: Ready.")
     ],
-    timeout: Annotated[float, typer.Option(help="Seconds to wait at most.")] = 60.0,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait at most.")] = 60.0,
 ) -> None:
     """Wait until a resource is in a phase, or a condition of it holds."""
     kind, name = _address(address)
@@ -196,17 +205,17 @@ def _is_empty(planned: Mapping[str, Any]) -> bool:
 
 
 def _load(paths: Sequence[Path]) -> tuple[list[Resource], list[str]]:
-    from app.project import load_path
+    from app.project import load_path, unique
 
     loaded = [load_path(path) for path in paths]
-    resources = [resource for each in loaded for resource in each.resources]
+    resources = unique(resource for each in loaded for resource in each.resources)
     return resources, [each.project for each in loaded if each.whole]
 
 
 def _address(parts: Sequence[str]) -> tuple[str, str]:
     text = "/".join(parts)
     kind, slash, name = text.partition("/")
-    if not (slash and kind and name) or len(parts) > 2:
+    if not (slash and kind and name) or "/" in name:
         raise Usage(f"{text!r} is not KIND/NAME", "Write for example Deployment/arrival_delay.")
     with usage():
         return kind_of(kind), name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -93,7 +93,13 @@ def _read_time(text: str) -> Any:
     return read_moment(text)
 
 
-_READERS = {"str": str, "int": int, "float": float, "bool": _read_bool, "time": _read_time}
+_READERS: Mapping[str, Callable[[str], Any]] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": _read_bool,
+    "time": _read_time,
+}
 
 
 @contextmanager

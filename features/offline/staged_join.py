@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from features.batch.join import assemble, key_table
+from features.batch.join import assemble, key_table, stored_table
 from features.batch.kernel import features_as_of
 from features.dtypes import to_arrow
 from features.offline.buckets import bucket_of
@@ -235,8 +235,9 @@ def join_bucket(work: BucketRange) -> None:
     job, view = work.job, work.view
     spines = [read_place([job.keys_of_part(view, part)], work.bucket) for part in work.parts]
     spine = pa.concat_tables(spines).combine_chunks()
-    found = features_as_of(view, _events(work), spine.drop_columns([ROW]), inclusive=job.inclusive)
-    answers = pa.table({ROW: spine.column(ROW), **found.columns})
+    keys, lag = spine.drop_columns([ROW]), job.plan.lag
+    found = features_as_of(view, _events(work), keys, inclusive=job.inclusive, lag=lag)
+    answers = stored_table(job.plan, view, found).append_column(ROW, spine.column(ROW))
     starts = itertools.accumulate((table.num_rows for table in spines), initial=0)
     slices = (answers.slice(a, t.num_rows) for a, t in zip(starts, spines, strict=False))
     write_parts(work.result, slices)

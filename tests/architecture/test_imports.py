@@ -43,6 +43,7 @@ ONLY_HERE_MAY = {
     "genai_gateway/records/spans": {"opentelemetry"},
     "app/": {"httpx", "ray"},
     "app/demo": {"examples"},
+    "app/demo/plain": {"xgboost"},
     "app/bench/": {"duckdb", "onnxruntime", "starlette", "uvicorn", "xgboost"},
 }
 

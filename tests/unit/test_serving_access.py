@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from features.testing import ManualClock
 
+from features.testing import ManualClock
 from serving.access import FileKeys, OpenAccess
 
 SECOND = 1_000_000

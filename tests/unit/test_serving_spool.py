@@ -89,3 +89,23 @@ def test_a_half_written_file_is_not_seen(tmp_path: Path) -> None:
     directory.mkdir()
     (directory / ".0000000001-x.arrow").write_bytes(b"half")
     assert SpoolCommitter(tmp_path, KeptTable()).commit().total == 0
+
+
+def test_a_table_that_fails_holds_no_other_up(tmp_path: Path) -> None:
+    """What a broken table keeps waits in the spool; every other table is committed."""
+
+    class OneBroken(KeptTable):
+        def append(self, table: str, records: pa.Table, digest: str) -> None:
+            """Refuses the first of the tables."""
+            if table < TABLE:
+                raise Crash
+            super().append(table, records, digest)
+
+    lake = OneBroken()
+    SpoolSink(tmp_path).write("lake.predictions_a", pa.table({"n": pa.array([9], pa.int64())}))
+    spooled(tmp_path, 1, 2)
+    with pytest.raises(Crash):
+        SpoolCommitter(tmp_path, lake).commit()
+    assert lake.values() == [1, 2]
+    SpoolCommitter(tmp_path, healed := KeptTable()).commit()
+    assert healed.values() == [9]

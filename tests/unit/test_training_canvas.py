@@ -14,7 +14,9 @@ from training.canvas import Spine, TimeSplit
 from training.spine import LABEL, build_spine, spine_columns
 from training.testing import flights_model, flights_plan
 
-JANUARY, MARCH, MAY, JULY = (datetime(2013, month, 1, tzinfo=UTC) for month in (1, 3, 5, 7))
+JANUARY, MARCH, MAY, JUNE, JULY = (
+    datetime(2013, month, 1, tzinfo=UTC) for month in (1, 3, 5, 6, 7)
+)
 
 
 def test_periods_are_utc_microseconds() -> None:
@@ -60,6 +62,59 @@ def test_settings_change_rounds_or_parameters() -> None:
     assert (changed.rounds, changed.parameters["max_depth"]) == (7, 2)
     assert changed.settings()["rounds"] == 7
     assert flights_model().rounds == 40
+
+
+def test_settings_move_the_ends_of_the_split() -> None:
+    """A period that ends elsewhere is followed by the next at that very moment."""
+    split = TimeSplit((JANUARY, MARCH), (MARCH, MAY), (MAY, JULY))
+    model = flights_model(split=split)
+    moved = model.with_settings({"train_until": "2013-04-01T00:00:00-04:00", "test_until": JUNE})
+    april = int(datetime(2013, 4, 1, 4, tzinfo=UTC).timestamp()) * 1_000_000
+    bounds = moved.split.bounds()
+    assert bounds["train"] == (split.bounds()["train"][0], april)
+    assert bounds["validate"] == (april, split.bounds()["validate"][1])
+    assert bounds["test"] == (split.bounds()["test"][0], int(JUNE.timestamp()) * 1_000_000)
+    assert moved.parameters == model.parameters
+
+
+def test_the_lineage_tells_where_the_split_was() -> None:
+    """What a run records leads back to the very same model."""
+    model = flights_model().with_settings(
+        {"train_until": flights_model().split.ends()["train_until"] + 5}
+    )
+    again = flights_model().with_settings(model.settings())
+    assert again.split.bounds() == model.split.bounds()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("none", ()), (None, ()), (False, ()), ("a", ("a",)), ("a, b", ("a", "b"))],
+)
+def test_settings_choose_the_baselines(value: object, expected: tuple[str, ...]) -> None:
+    """A run may leave baselines out, or take others; it is no parameter of the training."""
+    model = flights_model(baselines=("late_request_only",)).with_settings({"baselines": value})
+    assert model.baselines == expected
+    assert "baselines" not in model.parameters
+
+
+@pytest.mark.parametrize("value", ["tomorrow", 1.5, True, JANUARY.date(), None])
+def test_an_end_that_is_no_moment_is_refused(value: object) -> None:
+    """A setting that names no moment is an error that shows how to write one."""
+    with pytest.raises(DefinitionError, match="not a moment"):
+        flights_model().with_settings({"train_until": value})
+
+
+@pytest.mark.parametrize("moved", ["2014-01-01T00:00:00Z", "2012-01-01T00:00:00Z"])
+def test_an_end_outside_its_neighbours_is_refused(moved: str) -> None:
+    """An end before its beginning, or after the next period's end, never becomes a model."""
+    with pytest.raises(DefinitionError, match="overlap or run backwards"):
+        flights_model().with_settings({"train_until": moved})
+
+
+def test_an_end_without_a_zone_is_refused() -> None:
+    """A naive moment names none."""
+    with pytest.raises(TondoError, match="naive"):
+        flights_model().with_settings({"train_until": "2013-04-01T00:00:00"})
 
 
 def flights_table() -> pa.Table:

@@ -1,0 +1,1 @@
+"""The baselines of the serving benchmark, each in a process of its own."""

@@ -1,0 +1,1 @@
+"""One aggregation algebra for batch, stream and request: empty, add, merge, finish."""

@@ -1,0 +1,54 @@
+"""The event log: partitions to which events are appended, and from which they are read again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event as it stands in the log.
+
+    ``appended_at`` is UTC µs by the log's clock and never falls within a partition. ``row`` has the
+    source's columns; times in it are UTC µs.
+    """
+
+    offset: int
+    appended_at: int
+    row: Mapping[str, Any]
+
+
+class EventLog(Protocol):
+    """An ordered, durable, replayable log of one stream; partitions count from 0."""
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions there are."""
+        ...
+
+    def append(self, partition: int, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Adds rows in their order and returns the offset after the last one, once durable.
+
+        ``appended_at`` is the clock's time, or the last event's if the clock went back. Raises
+        BadInput for a row that cannot be written as JSON, Unavailable if the storage fails; then
+        nothing was added.
+        """
+        ...
+
+    def read(self, partition: int, offset: int, limit: int) -> list[Event]:
+        """Up to ``limit`` events from an offset on; none at the end of the log.
+
+        Raises DamagedData for an event that is not what was written, NotFound for an offset that
+        retention has removed.
+        """
+        ...
+
+    def end(self, partition: int) -> int:
+        """The offset that the next event will have."""
+        ...
+
+    def offset_at(self, partition: int, appended_at: int) -> int:
+        """The first offset whose event was appended at that time (UTC µs) or later, or the end."""
+        ...
