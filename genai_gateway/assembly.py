@@ -26,6 +26,7 @@ from genai_gateway.price_data import PublishedPrices
 from genai_gateway.prices import FirstKnown, FixedPrices, PriceTable
 from genai_gateway.providers.adapter import Adapter
 from genai_gateway.providers.anthropic import AnthropicAdapter
+from genai_gateway.providers.gemini import GeminiAdapter
 from genai_gateway.providers.openai import OpenAIAdapter
 from genai_gateway.records.layer import Recorded, Recorder
 
@@ -107,6 +108,10 @@ class _Reporting:
 def _backend(config: ProviderConfig, upstream: HttpUpstream, clock: Clock) -> Backend:
     if config.schema == "echo":
         return EchoBackend(clock, config.delay_s)
+    if config.schema == "minilm":
+        from genai_gateway.minilm import MiniLmBackend
+
+        return MiniLmBackend()
     base_url = checked_base_url(config.base_url, config.private)
     secret = open_secret(config.secret)
     return RemoteBackend(_adapter(config), upstream, base_url, clock, secret, config.headers)
@@ -115,4 +120,6 @@ def _backend(config: ProviderConfig, upstream: HttpUpstream, clock: Clock) -> Ba
 def _adapter(config: ProviderConfig) -> Adapter:
     if config.schema == "anthropic":
         return AnthropicAdapter()
+    if config.schema == "gemini":
+        return GeminiAdapter()
     return OpenAIAdapter(config.max_tokens_field, config.key_header)

@@ -49,4 +49,3 @@ def secrets_detector() -> PatternDetector:
     ]
     sign = re.compile("|".join(sorted({re.escape(mark) for _, mark, _ in _MARKS})))
     return PatternDetector("secrets", patterns, sign, _OPEN_TAIL)
-

@@ -76,9 +76,12 @@ class SqliteLedger:
                 self._take(replica, line)
             self._open(replica, batch.opened)
             self._see(replica, now, batch.number)
+            self._expire(now)
 
     async def balances(self) -> list[Balance]:
         """How every account stands in its newest windows."""
+        with self._transaction() as now:
+            self._expire(now)
         rows = self._db.execute(
             "SELECT account, unit, MAX(window), bound, settled, (SELECT COALESCE(SUM(amount), 0)"
             " FROM block b WHERE b.account = a.account AND b.unit = a.unit"

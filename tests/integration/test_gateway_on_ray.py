@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,9 +27,11 @@ from genai_gateway.testing import KEY, Received, Wire, chat, chat_chunks, model_
 NAMESPACE = "gateway-test"
 
 
-def build(url: str, replica: str) -> GatewayApp:
-    """A gateway in the replica's process; the answer's id says which process it was."""
+def build(url: str, folder: str, replica: str) -> GatewayApp:
+    """A gateway in the replica's process, which leaves its id in a folder."""
     from genai_gateway.on_ray import RayLedger, find_ledger
+
+    (Path(folder) / str(os.getpid())).touch()
 
     clock = SystemClock()
     limited = Caller("limited", "p", limits=Limits(requests_per_minute=6))
@@ -78,7 +81,15 @@ def slow_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def url(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a file for each replica's process."""
+    return tmp_path_factory.mktemp("processes")
+
+
+@pytest.fixture(scope="module")
+def url(
+    ray_session: None, processes: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The address of a gateway of two replicas, before a slow model server."""
     from ray import serve
 
@@ -90,7 +101,7 @@ def url(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         serve.start(http_options={"host": "127.0.0.1", "port": port})
-        deploy(partial(build, upstream), replicas=2, num_cpus=0.1)
+        deploy(partial(build, upstream, str(processes)), replicas=2, num_cpus=0.1)
         yield f"http://127.0.0.1:{port}/llm/v1"
         serve.delete(APP)
         stop_ledger(NAMESPACE)
@@ -141,7 +152,7 @@ def test_a_stream_comes_word_by_word(url: str) -> None:
     assert times[-1] - times[0] > 0.5
 
 
-def test_a_replica_killed_mid_stream_ends_the_stream_and_settles(url: str) -> None:
+def test_a_replica_killed_mid_stream_ends_the_stream_and_settles(url: str, processes: Path) -> None:
     """The client sees that the stream broke off, and the ledger books the request by itself."""
     from genai_gateway import on_ray
     from genai_gateway.money.sqlite import LEASE
@@ -159,8 +170,8 @@ def test_a_replica_killed_mid_stream_ends_the_stream_and_settles(url: str) -> No
             said += piece
             if not killed and said.count(b'"content":"w') >= 5:
                 killed = True
-                for pid in replica_pids():
-                    os.kill(pid, signal.SIGKILL)
+                for process in processes.iterdir():
+                    os.kill(int(process.name), signal.SIGKILL)
     assert killed
     assert b"[DONE]" not in said
     assert b'"finish_reason":"stop"' not in said
@@ -174,14 +185,6 @@ def test_a_replica_killed_mid_stream_ends_the_stream_and_settles(url: str) -> No
 
     wait_until(lambda: settled() > 0, LEASE / 1e6 + 30)
     assert settled() <= 10**9
-
-
-def replica_pids() -> list[int]:
-    """The processes of the gateway's replicas."""
-    from ray.util.state import list_actors
-
-    found = list_actors(filters=[("state", "=", "ALIVE")], detail=True)
-    return [actor.pid for actor in found if "Gateway" in (actor.class_name or "")]
 
 
 def wait_until(condition: Any, seconds: float) -> None:

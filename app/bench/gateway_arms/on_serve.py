@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from genai_gateway.assembly import Parts, open_gateway
+from genai_gateway.clock import SystemClock
 from genai_gateway.config import read_config
 from genai_gateway.http import GatewayApp
 from genai_gateway.keys import Caller, Doorkeeper, FixedKeys, Limits
 from genai_gateway.on_ray import RayLedger, RayMeters, find_ledger
 from genai_gateway.records.metrics import BufferedMeters, MetricsRecorder
-from genai_gateway.clock import SystemClock
 from serving.http import FastLane
 
 KEY = "bench-key"
