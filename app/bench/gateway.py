@@ -210,7 +210,8 @@ def _load(client: Path, seconds: float, port: int, path: str, key: str) -> dict[
     requests.write_bytes(head.encode() + body)
 
     def measure(connections: int, duration: float) -> Json:
-        command = [client, _HOST, str(port), str(connections), str(duration), requests]
+        numbers = [str(port), str(connections), str(duration)]
+        command = [str(client), _HOST, *numbers, str(requests)]
         done = subprocess.run(command, check=True, capture_output=True)
         measured: Json = json.loads(done.stdout)
         return measured

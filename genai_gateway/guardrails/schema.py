@@ -49,6 +49,14 @@ class SchemaCheck:
         elif isinstance(event, Finished) and event.stop == "stop":
             self._check("".join(self._words.get(event.choice, [])))
 
+    def keeps(self, text: str) -> bool:
+        """Whether a text is JSON of the schema."""
+        try:
+            self._check(text)
+        except Blocked:
+            return False
+        return True
+
     def _check(self, text: str) -> None:
         try:
             self._validator.validate(orjson.loads(text))
