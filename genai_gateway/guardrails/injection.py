@@ -127,7 +127,7 @@ _RULES: tuple[tuple[float, str], ...] = (
 _EXPRESSIONS = tuple((weight, re.compile(rule, re.IGNORECASE)) for weight, rule in _RULES)
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{24,}={0,2}")
 _SPACED = re.compile(r"\b(?:\w[ .\-_*]){5,}\w\b")
-_LEET = str.maketrans("013457@$", "oleastas")
+_LEET = tuple(str.maketrans("013457@$", letters) for letters in ("oieastas", "oleastas"))
 _MOST_DECODED = 8
 _LONGEST = 200_000
 
@@ -149,7 +149,7 @@ def _forms(text: str) -> Iterator[str]:
     clear, _ = plain(text)
     yield clear
     if any(character in clear for character in "013457@$"):
-        yield clear.translate(_LEET)
+        yield from (clear.translate(letters) for letters in _LEET)
     if _SPACED.search(clear):
         yield _SPACED.sub(lambda m: re.sub(r"[ .\-_*]", "", m[0]), clear)
     for match in list(_BASE64.finditer(clear))[:_MOST_DECODED]:

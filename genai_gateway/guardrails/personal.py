@@ -17,16 +17,32 @@ _EMAIL = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9\-]{0,61}[A-Za-z0-9])?\.){1,6}[A-Za-z]{2,24}"
     r"(?![A-Za-z0-9])"
 )
-_CARD = re.compile(rf"{_NOT_BEFORE}[2-6](?:[ \-]?\d){{12,18}}{_NOT_AFTER}")
+# In one run, in groups as on the card, or digit by digit; other groups are other numbers in a row.
+_CARD = re.compile(
+    rf"{_NOT_BEFORE}(?:[1-6]\d{{11,18}}|[1-6]\d{{3}}([ \-])(?:\d{{4}}\1\d{{4}}\1\d{{1,7}}"
+    rf"|\d{{6}}\1\d{{4,5}})|[1-6](?:[ \-]\d){{11,18}}){_NOT_AFTER}"
+)
 _IBAN = re.compile(rf"{_NOT_BEFORE}[A-Z]{{2}}\d{{2}}(?: ?[A-Z0-9]){{11,30}}{_NOT_AFTER}")
 _SSN = re.compile(r"(?<![A-Za-z0-9\-])\d{3}([ \-])\d{2}\1\d{4}(?![A-Za-z0-9\-])")
 _IPV4 = re.compile(r"(?<![A-Za-z0-9.])(?:\d{1,3}\.){3}\d{1,3}(?![A-Za-z0-9]|\.\d)")
-_IPV6 = re.compile(r"(?<![A-Za-z0-9:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![A-Za-z0-9:.])")
+_IPV6 = re.compile(r"(?<![A-Za-z0-9:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![A-Za-z0-9:]|\.\d)")
 _PHONE = re.compile(
     r"(?<![A-Za-z0-9.+\-])"
     r"(?:\+[1-9]\d{0,2}(?:[ .\-]?\(?\d{1,5}\)?){2,6}"
-    r"|\(\d{3}\) ?\d{3}[ .\-]\d{4}|\d{3}([ .\-])\d{3}\1\d{4})"
-    r"(?![A-Za-z0-9\-])"
+    r"|(?:(?:001|1)[ .\-]?)?(?:\(\d{3}\) ?|\d{3}[ .\-])\d{3}[ .\-]\d{4})"
+    r"(?:x\d{1,6})?(?![A-Za-z0-9\-])"
+)
+
+# The first digits of the makers of cards, and how many digits their cards have.
+_CARD_LENGTHS: tuple[tuple[str, tuple[int, ...]], ...] = (
+    (r"4", (16, 19)),
+    (r"5[1-5]|222[1-9]|22[3-9]|2[3-6]|27[01]|2720", (16,)),
+    (r"3[47]", (15,)),
+    (r"30[0-5]|36|38", (14,)),
+    (r"2131|1800", (15,)),
+    (r"35", (16,)),
+    (r"6011|62|64[4-9]|65", (16, 17, 18, 19)),
+    (r"50[0-3]\d|5893|6304|6759|676[1-3]", (12, 13, 14, 15, 16, 17, 18, 19)),
 )
 
 # The lengths of the countries that have IBANs, from the registry of SWIFT.
@@ -42,7 +58,14 @@ def luhn(text: str) -> bool:
     """Whether the digits have the check digit of a payment card (ISO/IEC 7812)."""
     digits = [int(c) for c in reversed(text) if c.isdigit()]
     doubled = [d * 2 - 9 if d > 4 else d * 2 for d in digits[1::2]]
-    return 13 <= len(digits) <= 19 and (sum(digits[::2]) + sum(doubled)) % 10 == 0
+    return 12 <= len(digits) <= 19 and (sum(digits[::2]) + sum(doubled)) % 10 == 0
+
+
+def card(text: str) -> bool:
+    """Whether a number is a payment card's: its maker's length, and its check digit."""
+    digits = "".join(c for c in text if c.isdigit())
+    lengths = next((n for mark, n in _CARD_LENGTHS if re.match(mark, digits)), ())
+    return len(digits) in lengths and luhn(digits)
 
 
 def iban(text: str) -> bool:
@@ -65,17 +88,19 @@ def ip_address(text: str) -> bool:
         ip = ipaddress.ip_address(text)
     except ValueError:
         return False
-    return not (ip.is_unspecified or ip.is_loopback)
+    # "a::b" is an address and much more often C++: without a digit it is not believed.
+    told = any(c.isdigit() for c in text)
+    return told and not (ip.is_unspecified or ip.is_loopback)
 
 
 def phone(text: str) -> bool:
     """Whether a number has as many digits as E.164 allows."""
-    return 7 <= sum(c.isdigit() for c in text) <= 15
+    return 7 <= sum(c.isdigit() for c in text.partition("x")[0]) <= 15
 
 
 PATTERNS = {
     "email": Pattern("EMAIL", _EMAIL, "@"),
-    "card": Pattern("CARD", _CARD, "", luhn),
+    "card": Pattern("CARD", _CARD, "", card),
     "iban": Pattern("IBAN", _IBAN, "", iban),
     "ssn": Pattern("SSN", _SSN, "", ssn),
     "phone": Pattern("PHONE", _PHONE, "", phone),
