@@ -27,7 +27,8 @@ class Detector(Protocol):
     """Finds one family of things in a text.
 
     ``longest`` bounds the length of a finding, so that a stream can be scanned with a bounded part
-    of it held back; what is found must not depend on more than one character around it.
+    of it held back; what is found must not depend on more than three characters before it and one
+    after it.
     """
 
     name: str

@@ -25,7 +25,9 @@ _CARD = re.compile(
 _IBAN = re.compile(rf"{_NOT_BEFORE}[A-Z]{{2}}\d{{2}}(?: ?[A-Z0-9]){{11,30}}{_NOT_AFTER}")
 _SSN = re.compile(r"(?<![A-Za-z0-9\-])\d{3}([ \-])\d{2}\1\d{4}(?![A-Za-z0-9\-])")
 _IPV4 = re.compile(r"(?<![A-Za-z0-9.])(?:\d{1,3}\.){3}\d{1,3}(?![A-Za-z0-9]|\.\d)")
-_IPV6 = re.compile(r"(?<![A-Za-z0-9:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![A-Za-z0-9:]|\.\d)")
+_IPV6 = re.compile(
+    r"(?<![A-Za-z0-9:.])(?:[0-9A-Fa-f]{0,4}:){2,7}[0-9A-Fa-f]{0,4}(?![A-Za-z0-9:]|\.\d)"
+)
 _PHONE = re.compile(
     r"(?<![A-Za-z0-9.+\-])"
     r"(?:\+[1-9]\d{0,2}(?:[ .\-]?\(?\d{1,5}\)?){2,6}"

@@ -14,6 +14,7 @@ from genai_gateway.guardrails.detector import (
     replace_found,
 )
 
+_CONTEXT = 16
 Put = Callable[[Finding, str], str]
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|.)", re.DOTALL)
 _HALF_ESCAPE = re.compile(r"\\(?:u[0-9A-Fa-f]{0,3})?\Z")
@@ -32,7 +33,7 @@ class Scanner:
         self._detectors = detectors
         self._put = put
         self._held = ""
-        # The character before what is held: findings may depend on it.
+        # The characters before what is held: findings may depend on a few of them.
         self._before = ""
         self.blocked: Blocked | None = None
 
@@ -55,7 +56,7 @@ class Scanner:
                 cut = finding.start - skip
         due = [f for f in found if f.end <= cut + skip]
         shown = self._replaced(whole[: cut + skip], due)[skip:]
-        self._before = whole[: cut + skip][-1:]
+        self._before = whole[: cut + skip][-_CONTEXT:]
         self._held = "" if self.blocked else self._held[cut:]
         return shown
 

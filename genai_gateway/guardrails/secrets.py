@@ -15,7 +15,7 @@ _MARKS: tuple[tuple[str, str, str], ...] = (
     ("GITHUB_TOKEN", "github_pat_", r"github_pat_[A-Za-z0-9_]{22,255}"),
     ("GITLAB_TOKEN", "glpat-", r"glpat-[A-Za-z0-9_\-]{20,64}"),
     ("SLACK_TOKEN", "xox", r"xox[abprs]-[A-Za-z0-9\-]{10,250}"),
-    ("STRIPE_KEY", "_live_", r"[rs]k_live_[A-Za-z0-9]{16,99}"),
+    *(("STRIPE_KEY", mark, rf"{mark}[A-Za-z0-9]{{16,99}}") for mark in ("sk_live_", "rk_live_")),
     ("ANTHROPIC_KEY", "sk-ant-", r"sk-ant-[A-Za-z0-9_\-]{20,200}"),
     ("OPENAI_KEY", "sk-", r"sk-(?!ant-)(?:proj-|svcacct-)?[A-Za-z0-9_\-]{20,250}"),
     ("GOOGLE_KEY", "AIza", r"AIza[A-Za-z0-9_\-]{35}(?![A-Za-z0-9_\-])"),
@@ -29,7 +29,7 @@ _MARKS: tuple[tuple[str, str, str], ...] = (
         "eyJ",
         r"eyJ[A-Za-z0-9_\-]{8,100}\.eyJ[A-Za-z0-9_\-]{8,150}(?:\.[A-Za-z0-9_\-]{0,50})?",
     ),
-    ("URL_PASSWORD", "://", r"[a-z][a-z0-9+]{1,12}://[^\s:@/]{1,64}:[^\s:@/]{3,64}@"),
+    ("URL_PASSWORD", "://", r"(?<=://)[^\s:@/]{1,64}:[^\s:@/]{3,64}@"),
     (
         "PRIVATE_KEY",
         "-----BEGIN",
@@ -41,11 +41,29 @@ _MARKS: tuple[tuple[str, str, str], ...] = (
 _OPEN_TAIL = re.compile(r"(?:-----BEGIN[A-Z0-9 \-]*|\S+)\Z")
 
 
-def secrets_detector() -> PatternDetector:
+_NAMES = sorted({mark for _, mark, _ in _MARKS})
+_SIGN = re.compile("|".join(map(re.escape, _NAMES)))
+_BEGINNINGS = {mark[:n] for mark in _NAMES for n in range(1, len(mark))}
+_BEGUN = re.compile(rf"(?:{'|'.join(map(re.escape, sorted(_BEGINNINGS)))})\Z")
+
+
+class SecretsDetector(PatternDetector):
+    """Finds secrets. A word without any mark, and without the beginning of one at its end, cannot
+    become a secret: it need not be held back.
+    """
+
+    def open_from(self, text: str) -> int:
+        """The beginning of the last word, if there is a mark in it or one may have begun."""
+        start = super().open_from(text)
+        tail = text[start:]
+        begun = _BEGUN.search(tail) is not None
+        return start if begun or _SIGN.search(tail) else len(text)
+
+
+def secrets_detector() -> SecretsDetector:
     """A detector of secrets."""
     patterns = [
-        Pattern(kind, re.compile((_NOT_BEFORE if mark[0] != "-" else "") + expression), mark)
+        Pattern(kind, re.compile((_NOT_BEFORE if mark[0] not in "-:" else "") + expression), mark)
         for kind, mark, expression in _MARKS
     ]
-    sign = re.compile("|".join(sorted({re.escape(mark) for _, mark, _ in _MARKS})))
-    return PatternDetector("secrets", patterns, sign, _OPEN_TAIL)
+    return SecretsDetector("secrets", patterns, _SIGN, _OPEN_TAIL)

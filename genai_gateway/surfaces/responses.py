@@ -56,7 +56,7 @@ class ResponsesSurface:
         form = Fields(fields.mapping("text", {}), "text")
         reasoning = Fields(fields.mapping("reasoning", {}), "reasoning")
         choice, odd_choice = _tool_choice(fields.any("tool_choice"))
-        effort = reasoning.optional_text("effort")
+        effort, output = reasoning.optional_text("effort"), _output(form)
         odd = {"text": form.rest(), "reasoning": reasoning.rest()}
         return ChatRequest(
             schema=OPENAI_RESPONSES,
@@ -68,7 +68,7 @@ class ResponsesSurface:
             max_tokens=fields.integer("max_output_tokens", least=1),
             temperature=fields.number("temperature"),
             top_p=fields.number("top_p", most=1.0),
-            output=_output(form),
+            output=output,
             effort=effort,
             stream=bool(fields.flag("stream")),
             stream_usage=True,

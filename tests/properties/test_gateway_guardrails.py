@@ -1,10 +1,11 @@
-"""Guardrails hold whatever the chunk boundaries are, and wherever in a conversation a value stands."""
+"""Guardrails hold whatever the chunk boundaries are, and wherever in a request a value stands."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -55,9 +56,9 @@ PERSONAL = (
     "192.168.17.4",
 )
 NOISE = st.sampled_from(
-    ["hello ", "the ", "sk-", "@", "AKIA", "41", "1 ", "-", "\n", "你好", "。", "\u200b", "é", "x", ".",
-     "ANONYMIZED_", "EMAIL", "_0", "forbidden ", "for", "bidden", " word", '"', "\\", " ", "()", "DE89"]
-)  # fmt: skip
+    "hello |the |sk-|@|AKIA|41|1 |-|\n|你好|。|\u200b|é|x|.|ANONYMIZED_|EMAIL|_0|forbidden |for|bidden|"
+    ' word|"|\\| |()|DE89'.split("|")
+)
 WORDS = st.lists(st.one_of(NOISE, st.sampled_from(SECRETS + PERSONAL)), max_size=14)
 PHRASES = ("forbidden word", "坏词")
 
@@ -65,7 +66,7 @@ PHRASES = ("forbidden word", "坏词")
 def cut(text: str, places: Sequence[int]) -> list[str]:
     """The text in pieces, cut at these places."""
     ends = sorted({place % (len(text) + 1) for place in places} | {0, len(text)})
-    return [text[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(ends)]
 
 
 def scanned(pieces: Sequence[str]) -> str:
@@ -88,7 +89,9 @@ def test_no_secret_passes_a_stream(secret: str, places: list[int]) -> None:
     """A secret between ordinary words never reaches the client, in no piece and in no sum."""
     shown = scanned(cut(f"well, here: {secret} and so on", places))
     assert secret not in shown
-    assert shown.startswith("well, here: <")
+    assert shown.startswith("well, here: ")
+    assert "hunter2" not in shown
+    assert "<" in shown
     assert shown.endswith(" and so on")
 
 
@@ -344,4 +347,6 @@ def test_a_refusing_step_shows_the_same_text_for_every_stream(
         return "nothing"
 
     assert asyncio.run(run()) == "Blocked"
-    assert "".join(shown) == "the key of the door is "
+    # Of an address with a password in it, the scheme is no secret.
+    scheme = "postgres://" if "://" in secret else ""
+    assert "".join(shown) == f"the key of the door is {scheme}"

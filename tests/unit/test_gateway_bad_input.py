@@ -186,15 +186,21 @@ def test_paths_that_are_none() -> None:
     assert got.status == 404
 
 
-@given(st.recursive(st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5),
-                    lambda inner: st.lists(inner, max_size=3)
-                    | st.dictionaries(st.sampled_from(
-                        ["role", "content", "type", "text", "tools", "messages", "input", "name",
-                         "function", "id", "image_url", "url", "source", "tool_calls", "system"]),
-                        inner, max_size=4), max_leaves=12),
-       st.sampled_from(PATHS), st.sampled_from(["messages", "input", "tools", "system", "prompt",
-                                                "response_format", "tool_choice", "metadata", "text",
-                                                "thinking", "output_config", "reasoning"]))  # fmt: skip
+_NAMES = ["role", "content", "type", "text", "tools", "messages", "input", "name", "function"]
+_NAMES += ["id", "image_url", "url", "source", "tool_calls", "system"]
+_FIELDS = ["messages", "input", "tools", "system", "prompt", "response_format", "tool_choice"]
+_FIELDS += ["metadata", "text", "thinking", "output_config", "reasoning"]
+_SCALARS = st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=5)
+
+
+def _nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    mappings = st.dictionaries(st.sampled_from(_NAMES), inner, max_size=4)
+    return st.lists(inner, max_size=3) | mappings
+
+
+@given(
+    st.recursive(_SCALARS, _nested, max_leaves=12), st.sampled_from(PATHS), st.sampled_from(_FIELDS)
+)
 def test_nothing_makes_it_fail(value: Any, path: str, field: str) -> None:
     """Any JSON in any field is answered or refused; it is never an error of the gateway's own."""
     got = request(path, orjson.dumps(good(path) | {field: value}))
