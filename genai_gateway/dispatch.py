@@ -20,7 +20,7 @@ from genai_gateway.errors import (
 from genai_gateway.events import CONTENT, Event, Finished, Started
 from genai_gateway.exchange import Exchange, Reply
 from genai_gateway.hedging import first_of
-from genai_gateway.routing import Health, Route, Target, Timeouts, capable, order
+from genai_gateway.routing import Health, Route, Target, capable, order
 
 # The request itself is wrong for this upstream: asking another way will not mend it.
 _REQUEST_IS_WRONG = frozenset({400, 413, 422})
@@ -147,7 +147,9 @@ class Dispatch:
             await _close(events)
             raise
         head[0] = _named_start(head[0], target, exchange, self._clock)
-        return _Served(target, turn.ignored, _relayed(head, events, timeouts, limit))
+        return _Served(
+            target, turn.ignored, _Relayed(head, events, timeouts.between_tokens_s, limit)
+        )
 
 
 @dataclass(slots=True)
@@ -258,21 +260,32 @@ async def _head(events: AsyncIterator[Event]) -> list[Event]:
     raise UpstreamFailed("the upstream's answer is empty")
 
 
-async def _relayed(
-    head: list[Event], events: AsyncIterator[Event], timeouts: Timeouts, limit: _Deadline
-) -> AsyncIterator[Event]:
-    try:
-        for event in head:
-            yield event
-        while True:
-            try:
-                yield await limit.within(
-                    anext(events), timeouts.between_tokens_s, "for its next token"
-                )
-            except StopAsyncIteration:
-                return
-    finally:
-        await _close(events)
+class _Relayed:
+    """A stream whose first token is here: what came so far, then the rest within its time-outs.
+
+    Not a generator: closing one that nobody began to read would not close what is behind it.
+    """
+
+    def __init__(
+        self, head: list[Event], events: AsyncIterator[Event], between_s: float, limit: _Deadline
+    ) -> None:
+        self._head = head[::-1]
+        self._events = events
+        self._between_s = between_s
+        self._limit = limit
+
+    def __aiter__(self) -> _Relayed:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._head:
+            return self._head.pop()
+        rest = anext(self._events)
+        return await self._limit.within(rest, self._between_s, "for its next token")
+
+    async def aclose(self) -> None:
+        """Hangs up."""
+        await _close(self._events)
 
 
 def _named(answer: Answer, target: Target, exchange: Exchange, clock: Clock) -> Answer:

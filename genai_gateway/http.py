@@ -147,9 +147,15 @@ class GatewayApp:
         self, request: Request, surface: Surface, exchange: Exchange, events: AsyncIterator[Any]
     ) -> None:
         writer, send = surface.writer(exchange.request), request.send
+        # The first event is taken before anything else is waited for: from here on every layer has
+        # begun, and settles what it holds when the stream is closed.
+        first = await anext(events)
         request.begun = True
-        await _start(request, 200, [*_STREAM, *_about(exchange)])
         try:
+            await _start(request, 200, [*_STREAM, *_about(exchange)])
+            data = writer.event(first)
+            if data:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
             async for event in events:
                 data = writer.event(event)
                 if data:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
+import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -374,6 +378,19 @@ def test_anthropic_errors(
     client = anthropic.Anthropic(base_url=gateway[0], api_key="wrong", max_retries=0)
     with client, pytest.raises(anthropic.AuthenticationError):
         client.messages.create(model="on-openai", max_tokens=5, messages=hello)
+
+
+@pytest.mark.skipif(
+    shutil.which("node") is None or "NODE_MODULES" not in os.environ,
+    reason="needs node, and NODE_MODULES: the folder of the packages openai and @anthropic-ai/sdk",
+)
+def test_node(gateway: tuple[str, list[ModelServer]]) -> None:
+    """The official Node clients, unchanged: chat, streams, tools, responses, messages, errors."""
+    script = Path(__file__).with_name("gateway_sdks.mjs")
+    command = ["node", str(script), gateway[0], KEY]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == 28
 
 
 def repeat(ask: Any) -> None:

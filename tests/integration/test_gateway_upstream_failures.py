@@ -430,3 +430,28 @@ def _now() -> float:
     import time
 
     return time.time()
+
+
+def test_hedging_hangs_up_on_the_slow_target() -> None:
+    """A second target is asked when the first is slow; its answer counts, the first is let go."""
+    left = asyncio.Event()
+
+    async def slow(_: Received, wire: Wire) -> None:
+        await wire.head()
+        await wire.client_left()
+        left.set()
+
+    async def work() -> tuple[Got, float]:
+        async with model_server(slow) as first, model_server(_good) as second:
+            config = two_servers(first.url, second.url)
+            config["models"]["m"] |= {"hedge_after_s": 0.1, "timeouts": {"first_token_s": 5}}
+            app = open_test_gateway(config)
+            start = asyncio.get_running_loop().time()
+            got = await ask(app, "/llm/v1/chat/completions", chat(stream=True))
+            await asyncio.wait_for(left.wait(), 5)
+            return got, asyncio.get_running_loop().time() - start
+
+    got, seconds = run(work())
+    assert text_of(got) == "Hello"
+    assert got.headers["x-tondo-model"] == "good/good-model"
+    assert seconds < 2
