@@ -8,9 +8,21 @@ from typing import Any
 import orjson
 
 from genai_gateway.conversation import Json
-from genai_gateway.testing import Received, Wire, chat_chunks, chat_completion, message_events
+from genai_gateway.testing import (
+    Got,
+    Received,
+    Wire,
+    chat_chunks,
+    chat_completion,
+    message_events,
+    one_server,
+)
 
 FILLED = {"city": "Paris", "degrees": 21}
+FAST: Json = {
+    "timeouts": {"first_token_s": 0.4, "between_tokens_s": 0.4, "total_s": 3},
+    "retries": {"rounds": 2, "backoff_s": 0.01},
+}
 
 
 async def speak_openai(received: Received, wire: Wire) -> None:
@@ -129,3 +141,30 @@ def _embeddings(body: Json) -> Json:
     ]
     usage = {"prompt_tokens": 3 * len(inputs), "total_tokens": 3 * len(inputs)}
     return {"object": "list", "data": rows, "model": "served-embedder", "usage": usage}
+
+
+async def say_hello(received: Received, wire: Wire) -> None:
+    """Answers every chat completion with one word, in two pieces if streamed."""
+    if received.json().get("stream"):
+        await wire.stream(chat_chunks(["Hel", "lo"]))
+    else:
+        await wire.whole(chat_completion("Hello"))
+
+
+def two_servers(bad: str, good: str) -> dict[str, Any]:
+    """A model whose first target fails and whose second one answers."""
+    config = one_server(bad, **FAST)
+    config["providers"]["good"] = {"schema": "openai", "base_url": good, "private": True}
+    target = {"provider": "good", "model": "good-model", "priority": 1}
+    config["models"]["m"]["targets"].append(target)
+    return config
+
+
+def words_of(got: Got) -> str:
+    """The words in a stream of the chat surface."""
+    return "".join(
+        choice["delta"].get("content") or ""
+        for _, data in got.events()
+        if isinstance(data, dict)
+        for choice in data.get("choices", [])
+    )
