@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import orjson
 
@@ -19,7 +19,7 @@ from genai_gateway.conversation import (
 from genai_gateway.credentials import Secret
 from genai_gateway.errors import UpstreamFailed
 from genai_gateway.events import Event
-from genai_gateway.providers.adapter import Adapter, Call
+from genai_gateway.providers.adapter import Adapter, Call, CountingAdapter
 from genai_gateway.providers.failures import failure_in, failure_of
 from genai_gateway.sse import EventParser
 from genai_gateway.upstream import Response, Upstream
@@ -52,6 +52,15 @@ class Backend(Protocol):
 
     async def embed(self, request: EmbeddingRequest, model: str) -> EmbeddingAnswer:
         """Embeddings. Raises CannotTranslate, UpstreamFailed."""
+        ...
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A backend that can have its provider count tokens."""
+
+    async def count(self, request: ChatRequest, model: str) -> int | None:
+        """The tokens of a request as the provider counts them; None if it does not."""
         ...
 
 
@@ -91,6 +100,13 @@ class RemoteBackend:
                 f"{len(request.inputs)} inputs were sent, {len(answer.vectors)} vectors came back"
             )
         return answer
+
+    async def count(self, request: ChatRequest, model: str) -> int | None:
+        """The tokens of a request as the provider counts them; None if it does not."""
+        if not isinstance(self._adapter, CountingAdapter):
+            return None
+        body = await self.json(self._adapter.count(request, model))
+        return _parsed(lambda: int(body["input_tokens"]))
 
     async def json(self, call: Call) -> Json:
         """Sends a call and reads the JSON object in its answer. Raises UpstreamFailed."""

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from genai_gateway.backend import Backend
+from genai_gateway.backend import Backend, Counting
 from genai_gateway.clock import SECOND, Clock
-from genai_gateway.conversation import Answer, EmbeddingAnswer, EmbeddingRequest
+from genai_gateway.conversation import Answer, ChatRequest, EmbeddingAnswer, EmbeddingRequest
 from genai_gateway.errors import (
     CannotTranslate,
     GatewayError,
@@ -21,6 +21,7 @@ from genai_gateway.events import CONTENT, Event, Finished, Started
 from genai_gateway.exchange import Exchange, Reply
 from genai_gateway.hedging import first_of
 from genai_gateway.routing import Health, Route, Target, capable, order
+from genai_gateway.tokens import estimated_tokens
 
 # The request itself is wrong for this upstream: asking another way will not mend it.
 _REQUEST_IS_WRONG = frozenset({400, 413, 422})
@@ -82,6 +83,16 @@ class Dispatch:
             return target, await limit.within(work, share_s, "for the embeddings")
 
         return await self._try(route, route.targets, attempt, limit)
+
+    async def count(self, route: Route, request: ChatRequest) -> int:
+        """The tokens of a request: as the first target's provider counts them, else estimated."""
+        target = route.targets[0]
+        backend, limit = self._backends[target.provider], _Deadline(route.timeouts.first_token_s)
+        counted = None
+        if isinstance(backend, Counting):
+            work = backend.count(request, target.model)
+            counted = await limit.within(work, limit.left_s, "for a count")
+        return estimated_tokens(request) if counted is None else counted
 
     async def _try(
         self,

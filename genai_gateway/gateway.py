@@ -74,11 +74,12 @@ class Gateway:
             self._metered.settle_embedding(reservation, target, usage)
         return embedding_data(answer, request), [(b"x-tondo-model", target.name.encode())]
 
-    def count(self, caller: Caller, endpoint: Endpoint, data: Json) -> Json:
-        """About how many tokens a request has."""
+    async def count(self, caller: Caller, data: Json) -> Json:
+        """How many tokens a request has; about how many, if its provider does not count."""
         request = MessagesSurface().read_count(data)
-        self._route(caller, request.model)
-        return {"input_tokens": estimated_tokens(request)}
+        route = self._route(caller, request.model)
+        hidden = self._guarded.hidden(route.policy, request)
+        return {"input_tokens": await self._dispatch.count(route, hidden)}
 
     def models(self, caller: Caller, endpoint: Endpoint, headers: Mapping[str, str]) -> Json:
         """The models that a key may use, or one of them. Raises NotFound."""

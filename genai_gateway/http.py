@@ -129,7 +129,7 @@ class GatewayApp:
         if endpoint.kind == "embeddings":
             body, extra = await self._gateway.embed(caller, request.id, data)
         else:
-            body, extra = self._gateway.count(caller, endpoint, data), []
+            body, extra = await self._gateway.count(caller, data), []
         await _whole(request, 200, orjson.dumps(body), extra)
 
     async def _chat(self, request: Request, endpoint: Endpoint, caller: Any, data: Json) -> None:

@@ -61,6 +61,14 @@ class Guarded:
             return reply
         return _filtered(reply, guard, vault, report, check)
 
+    def hidden(self, policy: str, request: ChatRequest) -> ChatRequest:
+        """A request as a policy would let a model see it. Raises Blocked."""
+        if not policy:
+            return request
+        guard = self._guards[policy]
+        vault = Vault.apart_from(_all_words(request))
+        return visit_request(request, guard.visit_input(vault, Report(guard.policy.label)))
+
     def embedding(self, policy: str, request: EmbeddingRequest) -> tuple[EmbeddingRequest, Report]:
         """A guarded request for embeddings, and what was seen. Raises Blocked."""
         if not policy:

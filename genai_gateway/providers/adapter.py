@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from genai_gateway.conversation import (
     Answer,
@@ -87,6 +87,15 @@ class Adapter(Protocol):
 
     def embedding(self, body: Json) -> EmbeddingAnswer:
         """The embeddings in an answer."""
+        ...
+
+
+@runtime_checkable
+class CountingAdapter(Protocol):
+    """A schema in which tokens can be counted before they are sent."""
+
+    def count(self, request: ChatRequest, model: str) -> Call:
+        """The call that counts the tokens of a turn. Raises CannotTranslate."""
         ...
 
 
