@@ -28,6 +28,7 @@ from genai_gateway.providers.adapter import Adapter
 from genai_gateway.providers.anthropic import AnthropicAdapter
 from genai_gateway.providers.gemini import GeminiAdapter
 from genai_gateway.providers.openai import OpenAIAdapter
+from genai_gateway.providers.responses import ResponsesAdapter
 from genai_gateway.records.layer import Recorded, Recorder
 
 
@@ -120,6 +121,8 @@ def _backend(config: ProviderConfig, upstream: HttpUpstream, clock: Clock) -> Ba
 def _adapter(config: ProviderConfig) -> Adapter:
     if config.schema == "anthropic":
         return AnthropicAdapter()
+    if config.schema == "openai-responses":
+        return ResponsesAdapter()
     if config.schema == "gemini":
         return GeminiAdapter()
     return OpenAIAdapter(config.max_tokens_field, config.key_header)

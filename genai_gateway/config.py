@@ -17,7 +17,7 @@ from genai_gateway.prices import Price, read_price
 from genai_gateway.reading import Fields
 from genai_gateway.routing import Retries, Route, Target, Timeouts
 
-SCHEMAS = ("anthropic", "echo", "gemini", "minilm", "openai")
+SCHEMAS = ("anthropic", "echo", "gemini", "minilm", "openai", "openai-responses")
 _LACKS = frozenset({"audios", "choices", "documents", "images", "schema", "tools"})
 
 

@@ -10,12 +10,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genai_gateway.conversation import ChatRequest, Json, Text, ToolCall
+from genai_gateway.conversation import (
+    Answer,
+    ChatRequest,
+    Choice,
+    Json,
+    Reasoning,
+    Text,
+    ToolCall,
+    Usage,
+)
 from genai_gateway.errors import CannotTranslate, UpstreamFailed
 from genai_gateway.events import Event, fold, unfold
 from genai_gateway.providers.anthropic import AnthropicAdapter
 from genai_gateway.providers.gemini import GeminiAdapter
 from genai_gateway.providers.openai import OpenAIAdapter
+from genai_gateway.providers.responses import ResponsesAdapter
 from genai_gateway.sse import EventParser
 from genai_gateway.surfaces.chat import ChatSurface
 from genai_gateway.surfaces.messages import MessagesSurface
@@ -219,6 +229,43 @@ def test_gemini_answers() -> None:
         GeminiAdapter().answer({"candidates": []}, request)
     blocked = GeminiAdapter().answer({"promptFeedback": {"blockReason": "SAFETY"}}, request)
     assert blocked.choices[0].stop == "filter"
+
+
+def test_responses_speak_to_responses() -> None:
+    """What the Responses surface writes, the Responses provider reads: whole and streamed."""
+    call = ToolCall("c", "f", '{"a":1}')
+    parts = (Reasoning("hm"), Text("Hello"), call)
+    answer = Answer("r", "m", 5, (Choice(parts, "tools"),), Usage(5, 3, 1, 0, 2))
+    surface, adapter = ResponsesSurface(), ResponsesAdapter()
+    request = surface.read({"model": "m", "input": "x", "stream": True})
+    whole = adapter.answer(surface.answer(answer, request), request)
+    writer, reader = surface.writer(request), adapter.reader(request)
+    raw = b"".join(writer.event(event) for event in unfold(answer)) + writer.end()
+    streamed = fold(e for n, d in EventParser().feed(raw) for e in reader.feed(n, d))
+    assert reader.complete
+    for again in (whole, streamed):
+        assert again.choices[0].parts == parts
+        assert (again.choices[0].stop, again.usage, again.id) == ("tools", answer.usage, "r")
+    broken = writer.problem(UpstreamFailed("gone"), "1")
+    with pytest.raises(UpstreamFailed, match="gone"):
+        list(reader.feed(*next(EventParser().feed(broken))))
+
+
+def test_chat_to_responses() -> None:
+    """Messages become items, settings keep their meaning, and nothing is stored."""
+    wanted = ("model", "messages", "tools", "tool_choice", "max_completion_tokens", "user")
+    body = {k: FULL[k] for k in (*wanted, "response_format", "reasoning_effort")}
+    body["messages"] = [{k: v for k, v in m.items() if k != "name"} for m in FULL["messages"]]
+    call = ResponsesAdapter().chat(ChatSurface().read(body), "m")
+    kinds = [item.get("type", item.get("role")) for item in call.body["input"]]
+    assert kinds == ["system", "user", "function_call", "function_call_output", "user"]
+    assert call.body["store"] is False
+    assert call.body["max_output_tokens"] == 9
+    assert call.body["text"]["format"]["name"] == "n"
+    assert call.body["reasoning"] == {"effort": "low"}
+    assert call.body["tool_choice"] == {"type": "function", "name": "f"}
+    with pytest.raises(CannotTranslate):
+        ResponsesAdapter().chat(ChatSurface().read(FULL), "m")
 
 
 @given(st.binary(max_size=60), st.lists(st.integers(0, 80), max_size=10))
