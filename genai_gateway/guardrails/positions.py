@@ -12,6 +12,7 @@ import orjson
 from genai_gateway.conversation import (
     Answer,
     ChatRequest,
+    Choice,
     EmbeddingRequest,
     Extra,
     Media,
@@ -85,10 +86,11 @@ def visit_embedding(request: EmbeddingRequest, visitor: Visitor) -> EmbeddingReq
 def visit_answer(answer: Answer, visitor: Visitor) -> Answer:
     """The answer with the visitor's texts."""
     choices = tuple(
-        replace(
-            choice,
-            parts=_parts(choice.parts, f"choices[{n}]", visitor),
-            extra=_extra(choice.extra, f"choices[{n}]", visitor),
+        Choice(
+            _parts(choice.parts, f"choices[{n}]", visitor),
+            choice.stop,
+            choice.stop_sequence,
+            _extra(choice.extra, f"choices[{n}]", visitor),
         )
         for n, choice in enumerate(answer.choices)
     )
@@ -124,11 +126,8 @@ def change_json_text(text: str, change: JsonChange) -> str:
 
 
 def _message(message: Message, place: str, visitor: Visitor) -> Message:
-    return replace(
-        message,
-        parts=_parts(message.parts, place, visitor),
-        extra=_extra(message.extra, place, visitor),
-    )
+    parts = _parts(message.parts, place, visitor)
+    return Message(message.role, parts, _extra(message.extra, place, visitor))
 
 
 def _parts(parts: tuple[Part, ...], place: str, visitor: Visitor) -> tuple[Part, ...]:

@@ -49,8 +49,8 @@ class Metered:
         """The reply, paid for. Raises Limited, OutOfBudget, BadRequest for an unknown price."""
         request = exchange.request
         meters = self._meters_of(exchange.caller)
-        if meters:
-            bound = request.max_tokens or exchange.route.max_output_tokens
+        if meters and request.max_tokens is None:
+            bound = exchange.route.max_output_tokens
             request = exchange.request = replace(request, max_tokens=bound)
         needs = self._needs(exchange.route, meters, request)
         reservation = await self._allowance.reserve(exchange.id, needs)
