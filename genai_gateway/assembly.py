@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from genai_gateway.addresses import checked_base_url
 from genai_gateway.backend import Backend, RemoteBackend
 from genai_gateway.caching.cache import MemoryCache
 from genai_gateway.caching.layer import Cached
 from genai_gateway.clock import Clock, SystemClock
 from genai_gateway.config import GatewayConfig, ProviderConfig
-from genai_gateway.connection import HttpUpstream, checked_base_url
+from genai_gateway.connection import HttpUpstream
 from genai_gateway.credentials import open_secret
 from genai_gateway.dispatch import Dispatch
 from genai_gateway.echo import EchoBackend

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -172,7 +173,9 @@ class ModelServer:
 
 
 @asynccontextmanager
-async def model_server(answer: Answering) -> AsyncIterator[ModelServer]:
+async def model_server(
+    answer: Answering, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[ModelServer]:
     """A TCP server on the loopback interface that reads HTTP requests and lets ``answer`` reply."""
     tasks: set[asyncio.Task[None]] = set()
     server = ModelServer("")
@@ -191,8 +194,9 @@ async def model_server(answer: Answering) -> AsyncIterator[ModelServer]:
             tasks.discard(task)
             writer.close()
 
-    listening = await asyncio.start_server(connection, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    listening = await asyncio.start_server(connection, "127.0.0.1", 0, ssl=tls)
+    scheme = "https" if tls else "http"
+    server.url = f"{scheme}://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     try:
         yield server
     finally:

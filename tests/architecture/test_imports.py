@@ -35,7 +35,7 @@ ONLY_HERE_MAY = {
     "training/plots": {"matplotlib"},
     "serving/http": {"starlette"},
     "serving/on_ray": {"ray"},
-    "genai_gateway/connection": {"aiohttp"},
+    "genai_gateway/connection": {"httptools"},
     "genai_gateway/guardrails/schema": {"jsonschema"},
     "genai_gateway/minilm": {"numpy", "onnxruntime"},
     "genai_gateway/on_ray": {"ray"},

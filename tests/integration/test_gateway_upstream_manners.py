@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import subprocess
 import time
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -18,6 +21,7 @@ from genai_gateway.testing import (
     ask,
     chat,
     chat_chunks,
+    chat_completion,
     model_server,
     one_server,
     open_test_gateway,
@@ -191,3 +195,68 @@ def test_hedging_hangs_up_on_the_slow_target() -> None:
     assert words_of(got) == "Hello"
     assert got.headers["x-tondo-model"] == "good/good-model"
     assert seconds < 2
+
+
+def certified(folder: Path) -> ssl.SSLContext:
+    """A server's side of TLS, with a certificate of its own making in a folder."""
+    key, certificate = folder / "key.pem", folder / "cert.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    subprocess.run([*command, *files, *subject], check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def test_a_server_that_cannot_prove_its_name_is_not_asked(tmp_path: Path) -> None:
+    """A certificate that nobody vouches for ends the call before anything is sent."""
+    context = certified(tmp_path)
+
+    async def work() -> Got:
+        async with model_server(say_hello, context) as server:
+            app = open_test_gateway(one_server(server.url, **FAST))
+            got = await ask(app, "/llm/v1/chat/completions", chat())
+            assert server.requests == []
+            return got
+
+    got = run(work())
+    assert got.status == 502
+    assert "not reached" in got.json()["error"]["message"]
+
+
+def test_a_server_that_proves_its_name_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same with a certificate that this machine trusts."""
+    context = certified(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+
+    async def work() -> list[int]:
+        async with model_server(say_hello, context) as server:
+            app = open_test_gateway(one_server(server.url, **FAST))
+            bodies = [chat(), chat(stream=True), chat()]
+            got = [await ask(app, "/llm/v1/chat/completions", body) for body in bodies]
+            return [each.status for each in got]
+
+    assert run(work()) == [200, 200, 200]
+
+
+def test_connections_are_used_again() -> None:
+    """A hundred calls in a row take one connection; one that the server closed is not used."""
+    writers: set[int] = set()
+
+    async def behave(received: Received, wire: Wire) -> None:
+        writers.add(id(wire.writer))
+        close = {"connection": "close"} if len(writers) > 1 else {}
+        await wire.whole(chat_completion("x" * 100_000), **close)
+
+    async def work() -> list[int]:
+        async with model_server(behave) as server:
+            app = open_test_gateway(one_server(server.url))
+            for _ in range(100):
+                got = await ask(app, "/v1/chat/completions", chat())
+                assert got.status == 200
+            return [len(server.requests), len(writers)]
+
+    assert run(work()) == [100, 1]

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from genai_gateway.addresses import checked_base_url, may_connect
 from genai_gateway.clock import ManualClock
 from genai_gateway.config import read_config
-from genai_gateway.connection import checked_base_url, may_connect
 from genai_gateway.conversation import EmbeddingRequest, Json, Usage
 from genai_gateway.credentials import Secret, open_secret
 from genai_gateway.errors import CannotTranslate, ConfigurationError
