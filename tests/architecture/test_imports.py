@@ -120,6 +120,7 @@ def test_the_door_of_training_is_empty(root: Path) -> None:
         ("training.gallery", ["ray", "torch", "xgboost", "matplotlib"]),
         ("training.canvas", ["ray", "torch", "xgboost", "matplotlib"]),
         ("serving.predictor, serving.http", ["ray", "torch", "xgboost", "matplotlib"]),
+        ("genai_gateway.assembly, genai_gateway.http", ["ray", "torch", "numpy", "starlette"]),
         ("serving.on_ray", ["ray.train", "ray.tune", "torch", "training.trainers"]),
     ],
 )
