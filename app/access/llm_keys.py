@@ -25,7 +25,7 @@ class LlmKeyFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def list(self) -> list[dict[str, Any]]:
+    def entries(self) -> list[dict[str, Any]]:
         """Every key in force, oldest first, without its text."""
         try:
             entries: list[dict[str, Any]] = json.loads(self._path.read_text())
@@ -42,7 +42,7 @@ class LlmKeyFile:
         except (ConfigurationError, TypeError) as error:
             raise BadInput(f"the key cannot be made: {error}") from None
         with self._writing():
-            entries = self.list()
+            entries = self.entries()
             if any(known["name"] == name for known in entries):
                 raise Conflict(f"there is already a key {name!r}", "Revoke it first.")
             self._write([*entries, entry])
@@ -51,7 +51,7 @@ class LlmKeyFile:
     def revoke(self, name: str) -> None:
         """Takes a key out of force. Raises NotFound."""
         with self._writing():
-            entries = self.list()
+            entries = self.entries()
             left = [entry for entry in entries if entry["name"] != name]
             if len(left) == len(entries):
                 hint = did_you_mean(name, [entry["name"] for entry in entries], "keys")

@@ -178,7 +178,7 @@ def list_keys(output: OutputOption = Output.table) -> None:
         "SHA256": lambda row: row["sha256"][:12],
     }
     none = "There are no keys. Make one: tondo llm keys create NAME"
-    show_list(_keys().list(), columns, output, none=none)
+    show_list(_keys().entries(), columns, output, none=none)
 
 
 @keys.command()
