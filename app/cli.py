@@ -16,6 +16,7 @@ from app.surface import (
     features,
     keys,
     lifecycle,
+    llm,
     models,
     monitoring,
     predictions,
@@ -43,6 +44,7 @@ app.add_typer(features.app, name="features")
 app.add_typer(models.app, name="models")
 app.add_typer(monitoring.app, name="monitor")
 app.add_typer(keys.app, name="keys")
+app.add_typer(llm.app, name="llm")
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""Processes that the gateway's benchmark measures beside ours."""
