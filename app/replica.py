@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from features.online.reader import FeatureReader
-
 from app.compose import Platform, platform_at
 from features.clock import SystemClock
 from features.durations import SECOND
+from features.online.reader import FeatureReader
 from features.online.store import OnlineStore
 from features.plan import ServicePlan
 from features.serial import from_data

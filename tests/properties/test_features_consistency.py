@@ -67,7 +67,7 @@ def advance(history: History, what: str, now: int) -> None:
 
 
 @given(history=histories(), steps=STEPS)
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_what_is_right_at_its_position_passes(history: History, steps: list[Any]) -> None:
     """No mismatch, whatever caches, replicas, partitions and versions made of the positions."""
     asked = played(history, steps)
@@ -122,7 +122,7 @@ ROWS = st.lists(REQUESTS, min_size=1, max_size=3)
 
 
 @given(history=histories(), rows=ROWS, data=st.data())
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_one_unit_in_the_last_place_is_caught(
     history: History, rows: list[Event], data: st.DataObject
 ) -> None:
@@ -147,7 +147,7 @@ def test_one_unit_in_the_last_place_is_caught(
 
 
 @given(history=histories(), rows=ROWS, q=st.integers(16_000, 26_000), data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_an_event_too_many_or_too_few_is_caught(
     history: History, rows: list[Event], q: int, data: st.DataObject
 ) -> None:
@@ -168,7 +168,7 @@ def test_an_event_too_many_or_too_few_is_caught(
 
 
 @given(history=histories(), rows=ROWS, data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_a_leak_of_one_microsecond_is_caught(
     history: History, rows: list[Event], data: st.DataObject
 ) -> None:

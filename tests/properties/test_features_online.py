@@ -65,12 +65,9 @@ def expected_of(
         assert offset == max((e["__offset"] + 1 for e in mine if e["known"] < until), default=0)
     if q < version.cut or q <= history.newest(view.view.name, version, until):
         return {}
-    return answer(view, [r for r in history.rows(view) if is_known(r, until)], key, q)
-
-
-def is_known(row: Event, until: int) -> bool:
-    """Whether the heads know it; all files are known before."""
-    return bool(row["known"] < until)
+    # The tail has what was known before the cut, also where the heads are not yet so far.
+    known = [row for row in history.rows(view) if row["known"] < max(until, version.cut)]
+    return answer(view, known, key, q)
 
 
 def agrees(found: tuple[Any, str], wanted: tuple[Any, str]) -> bool:
