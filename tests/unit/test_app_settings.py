@@ -19,8 +19,8 @@ def load(tmp_path: Path, text: str = "", **environ: str) -> object:
 
 
 def test_every_file_of_the_project_is_valid(tmp_path: Path) -> None:
-    """Each file in configs/ overlays the defaults without an error."""
-    for file in sorted(CONFIGS.glob("*.yaml")):
+    """Each file in configs/ overlays the defaults without an error, but the gateway's own."""
+    for file in sorted(set(CONFIGS.glob("*.yaml")) - {CONFIGS / "llm.yaml"}):
         assert load_settings(file, {}, tmp_path).http.port > 0, file.name
 
 
