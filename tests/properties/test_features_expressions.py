@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -84,6 +85,7 @@ def _choice(of: st.SearchStrategy[Expr], depth: int) -> st.SearchStrategy[Expr]:
     )
 
 
+@cache
 def trees(dtype: str, depth: int) -> st.SearchStrategy[Expr]:
     """Expressions of one type, at most ``depth`` operations deep."""
     if depth == 0:
