@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.bench.report import Json
 from app.compose import Platform
-from app.errors import NotFound
+from app.errors import NotFound, Unavailable
 from features.naming import did_you_mean
 
 
@@ -45,6 +46,10 @@ def run_bench(platform: Platform, name: str, size: int | None = None) -> Json:
 
 
 def _point_in_time(platform: Platform, size: int | None) -> Json:
+    if importlib.util.find_spec("duckdb") is None:
+        raise Unavailable(
+            "DuckDB, the baseline, is not installed", "Install it: pip install duckdb"
+        )
     from app.bench.point_in_time import run
 
     return run(size)
