@@ -251,7 +251,8 @@ def _rounded(digits: Ints, exponent: Ints, rest: Mask) -> Floats:
     below = np.logical_or.accumulate((padded != 0)[::-1], axis=0)[::-1]
     rest = rest | np.take_along_axis(below, np.minimum(lead + 4, size + 3)[None], axis=0)[0]
     upper, lower = (a << BITS) | b, (c << BITS) | d
-    shift = np.minimum(_SAFE_BITS - np.frexp(upper.astype(np.float64))[1], 2 * BITS)
+    length = np.frexp(upper.astype(np.float64))[1].astype(np.int64)
+    shift = np.minimum(_SAFE_BITS - length, 2 * BITS)
     cut = 2 * BITS - shift
     mantissa = (upper << shift) | (lower >> cut)
     rest |= (lower & ((1 << cut) - 1)) != 0

@@ -90,6 +90,17 @@ def test_the_smallest_part_breaks_a_tie(place: int, sign: float) -> None:
     assert mean == rounded(exactly(parts) / 3)
 
 
+@pytest.mark.parametrize("odd", [0, 1])
+@pytest.mark.parametrize("exponent", range(-300, 300, 7))
+def test_a_tie_goes_to_the_even_float(exponent: int, odd: int) -> None:
+    """Exactly half-way, wherever the digits are cut, and whatever cancelled far above and below."""
+    unit = 2.0**exponent
+    for bits in range(1, 54):
+        values = [unit * 2.0**bits, odd * unit * 2.0 ** (bits - 52), unit * 2.0 ** (bits - 53)]
+        values += [LEAST, -LEAST, 1e300, -1e300]
+        assert sums_of(values, pa.float64()).sum().values[0].as_py() == rounded(exactly(values))
+
+
 def exactly(values: Sequence[float]) -> Fraction:
     """The sum without rounding."""
     return sum(map(Fraction, values), Fraction())
