@@ -31,6 +31,8 @@ KINDS = (
 )
 COUNTS = frozenset({"count", "distinct", "approx_distinct"})
 NUMERIC = frozenset({"sum", "mean", "variance", "stddev", "approx_quantiles"})
+NOT_YET = frozenset({"approx_distinct"})
+"""Kinds of the language that no engine computes yet."""
 MAX_GROUPS = 1_000
 MAX_DISTINCT = 10_000
 MAX_HISTOGRAM = 1_000
@@ -170,7 +172,11 @@ def approx_quantiles(value: Any, quantiles: Sequence[float]) -> Aggregation:
 
 
 def check_parts(aggregation: Aggregation) -> None:
-    """Refuses what no event can answer: the query time and other features."""
+    """Refuses what no engine computes, and what no event can answer: query time, other features."""
+    if aggregation.kind in NOT_YET:
+        raise DefinitionError(
+            f"{aggregation.kind} cannot be computed yet", "Use distinct(x), exact up to 10,000."
+        )
     for expression in aggregation.expressions():
         if uses_query_time(expression):
             raise DefinitionError(
