@@ -20,7 +20,7 @@ from features.dtypes import DType, as_dtype, to_arrow
 from features.durations import DAY, HOUR, MINUTE
 from features.errors import ValueStateError
 from features.expression_types import Typed, typed
-from features.expressions import Call, Col, Expr, Lit, QueryTime, Ref
+from features.expressions import Call, Col, Expr, Lit, QueryTime, Ref, uses_query_time
 from features.scalar_functions import month_and_day
 
 Array = npt.NDArray[Any]
@@ -70,10 +70,12 @@ def compile_columns(expr: Expr, schema: Mapping[str, DType]) -> ColumnFunction:
         return lambda columns, q: Column(as_dtype(columns[name], tree.dtype), None)
     step = _compile(tree)
     reads = {name: schema[name] for name in _reads(tree)}
+    asks_when = uses_query_time(expr)
 
     def run(columns: Mapping[str, pa.Array], q: pa.Array) -> Column:
         cells = {name: from_array(columns[name], dtype) for name, dtype in reads.items()}
-        cells[_QUERY_TIME] = from_array(q, "time")
+        if asks_when:
+            cells[_QUERY_TIME] = from_array(q, "time")
         with np.errstate(all="ignore"):
             return _to_column(step(cells, len(q)), tree.dtype)
 

@@ -24,7 +24,7 @@ _PROGRESS = "progress.json"
 _POLL_SECONDS = 0.25
 _ENVIRONMENT = {
     # A report waits for the controller's next look at its workers, 2 s apart by default.
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.05",
     # A process of its own that takes seconds to start, of use on spot nodes only.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }

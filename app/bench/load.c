@@ -24,7 +24,7 @@
 typedef struct {
     int fd;
     size_t got, want; /* bytes received; bytes of the whole response once the head is known */
-    int status;
+    int status, chunked;
     uint64_t started;
     char in[BUFFER];
 } Connection;
@@ -90,9 +90,18 @@ static void parse_head(Connection *c) {
     if (!body) return;
     c->status = atoi(c->in + 9);
     size_t length = 0;
+    c->chunked = 0;
     for (char *line = strstr(c->in, "\r\n"); line && line < body; line = strstr(line + 2, "\r\n"))
         if (!strncasecmp(line + 2, "content-length:", 15)) length = strtoul(line + 17, NULL, 10);
+        else if (!strncasecmp(line + 2, "transfer-encoding: chunked", 26)) c->chunked = 1;
     c->want = (size_t)(body - c->in) + 4 + length;
+}
+
+/* A chunked response ends with an empty chunk; none of those asked for has trailers. */
+static int complete(const Connection *c) {
+    if (!c->want) return 0;
+    if (!c->chunked) return c->got >= c->want;
+    return c->got >= c->want + 5 && !memcmp(c->in + c->got - 5, "0\r\n\r\n", 5);
 }
 
 static void reopen(Connection *c) {
@@ -110,7 +119,7 @@ static void on_readable(Connection *c) {
     }
     c->got += (size_t)n;
     if (!c->want) parse_head(c);
-    if (!c->want || c->got < c->want) return;
+    if (!complete(c)) return;
     if (c->status != 200) errors++;
     if (sample_count < MAX_SAMPLES) samples[sample_count++] = (uint32_t)(now_us() - c->started);
     send_next(c);

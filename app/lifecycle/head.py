@@ -55,6 +55,9 @@ def head_environment(platform: Platform, cluster_id: str) -> dict[str, str]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": _python_path(os.environ.get("PYTHONPATH", "")),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Ray's own actors ask the dashboard for the state of others. They would look its address up
+        # in a file that any other Ray on this machine may have written, and wait for that one.
+        "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{platform.settings.dashboard.port}",
         # Actors that need no processor of their own are many here; Ray warns of more than four for
         # each worker that it would start at a time.
         "RAY_worker_maximum_startup_concurrency": str(platform.settings.ray.num_cpus),

@@ -54,12 +54,13 @@ class History:
     def of(cls, codes: Ints, moments: Moments, questions: Questions, *, inclusive: bool) -> History:
         """The history for the questions; ``codes`` by event, −1 for an entity that nobody asks."""
         rows = _ordered(codes, moments.happened)
-        joined = _order_ties(rows, codes, moments)
         codes, times = codes[rows], moments.happened[rows]
+        joined = _order_ties(rows, codes, times, moments)
         bounds = bounds_of(codes, len(questions.bounds) - 1)
         seen = _events_before(questions, bounds, times, questions.times, after_equal=inclusive)
         first = _first_beyond(seen, len(rows))
-        _wait(first, codes, times, moments.entered[rows], questions, inclusive)
+        if moments.entered is not moments.happened:
+            _wait(first, codes, times, moments.entered[rows], questions, inclusive)
         return cls(rows, codes, times, joined, first, questions, bounds)
 
     def covering(self, window: int | None, hop: int | None) -> Covering:
@@ -72,11 +73,12 @@ class History:
         end = self._end(window, hop)
         intervals = Intervals(self.first, end, self.questions.size)
         every = Covering(intervals, slice(None), self.rows)
-        return every.chosen(self.first < end)
+        # An interval of no length covers nothing and does no harm; one that ends first would.
+        return every.chosen(self.first <= end)
 
     def _end(self, window: int | None, hop: int | None) -> Ints:
         if window is None or hop is None:
-            return self.questions.bounds[self.codes + 1]
+            return np.repeat(self.questions.bounds[1:], np.diff(self._bounds))
         starts = window_start(self.questions.times, window, hop)
         gone = _events_before(self.questions, self._bounds, self.times, starts)
         return _first_beyond(gone, len(self.rows))
@@ -124,9 +126,12 @@ def _ordered(codes: Ints, times: Ints) -> Ints:
     return known[by_code_and_time(codes[known], times[known])]
 
 
-def _order_ties(rows: Ints, codes: Ints, moments: Moments) -> Mask:
-    """Orders, in place, events of one time by what was known first, then by their sequence."""
-    joined = _same(codes[rows]) & _same(moments.happened[rows])
+def _order_ties(rows: Ints, codes: Ints, times: Ints, moments: Moments) -> Mask:
+    """Orders, in place, events of one time by what was known first, then by their sequence.
+
+    ``codes`` and ``times`` are in the order of ``rows``. What is left in a tie is returned.
+    """
+    joined = _same(codes) & _same(times)
     keys: tuple[Ints | Mask, ...] = (moments.available,)
     if moments.sequence is not None:
         known = np.asarray(moments.sequence.is_valid().to_numpy(zero_copy_only=False))
@@ -163,7 +168,8 @@ def _first_beyond(events: Ints, size: int) -> Ints:
 
     ``events`` says how many are before each question, and never falls.
     """
-    return np.cumsum(np.bincount(events, minlength=size + 1)[:size])
+    counts = np.bincount(events, minlength=size + 1)[:size]
+    return np.cumsum(counts, out=counts)
 
 
 def _same(numbers: Ints | Mask) -> Mask:

@@ -96,9 +96,9 @@ def _placed(
     of_spine, of_events, entities = entity_codes(asked, list(keys.values()))
     valid = np.asarray(times.is_valid().to_numpy(zero_copy_only=False))
     questions = Questions(of_spine, numbers_of(times), valid, entities)
-    known = np.flatnonzero(of_events >= 0)
-    if 2 * len(known) < len(of_events):
+    if 2 * np.count_nonzero(of_events >= 0) < len(of_events):
         # Most events are of entities that nobody asks for: leave them before anything is computed.
+        known = np.flatnonzero(of_events >= 0)
         events, of_events, known_from = (
             events.take(pa.array(known)),
             of_events[known],
@@ -114,7 +114,9 @@ def _moments(source: Source, events: pa.Table, known_from: Ints) -> Moments:
         sequence = typed_columns(events, source, [source.sequence])[source.sequence]
     happened = micros(events.column(source.event_time))
     available = micros(events.column(source.available_at))
-    return Moments(happened, available, np.maximum(happened, known_from), sequence)
+    waits = (known_from > happened).any()
+    entered = np.maximum(happened, known_from) if waits else happened
+    return Moments(happened, available, entered, sequence)
 
 
 def _answers(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,42 +11,50 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 _KEY_BITS = 63
+_BLOCK = 1 << 18
+"""Rows that are packed at a time: arrays of all rows cost more to get than to fill."""
 
 
 def by_code_and_time(codes: Ints, times: Ints) -> Ints:
     """The rows in order of (code, time); equal pairs stay in the order of their rows.
 
-    Codes are not negative; times are µs of any sign.
+    Codes are not negative; times are µs of any sign. Values sort several times faster than indices,
+    so each row is packed below the upper bits of its key; what the bits that found no room would
+    have told apart is put right afterwards.
     """
-    if not len(codes):
+    size = len(codes)
+    if not size:
         return np.zeros(0, dtype=np.int64)
     low, high = int(times.min()), int(times.max())
-    if (int(codes.max()) + 1) * (high - low + 1) >= 1 << _KEY_BITS:
+    span = high - low + 1
+    keys = (int(codes.max()) + 1) * span
+    if keys >= 1 << _KEY_BITS:
         return np.lexsort((times, codes))
-    keys = codes * (high - low + 1)
-    keys += times
-    keys -= low
-    return _by_key(keys)
-
-
-def _by_key(keys: Ints) -> Ints:
-    """The rows by an int64 key ≥ 0, in the order of rows where it is equal.
-
-    Values sort several times faster than indices, so the row is packed below the key's upper bits;
-    what the bits that found no room would have told apart is put right afterwards.
-    """
-    rows = np.arange(len(keys))
-    if bool((keys[1:] >= keys[:-1]).all()):
-        return rows
-    row_bits = len(keys).bit_length()
-    dropped = max(0, int(keys.max()).bit_length() + row_bits - _KEY_BITS)
-    packed = ((keys >> dropped) << row_bits) | rows
+    row_bits = size.bit_length()
+    dropped = max(0, keys.bit_length() + row_bits - _KEY_BITS)
+    packed = np.empty(size, dtype=np.int64)
+    for block in _blocks(size):
+        key = codes[block] * span + (times[block] - low)
+        packed[block] = ((key >> dropped) << row_bits) | np.arange(block.start, block.stop)
     packed.sort()
-    order = packed & ((1 << row_bits) - 1)
-    if dropped:
-        packed >>= row_bits
-        resort_runs(order, packed[1:] == packed[:-1], lambda some: (keys[some],))
-    return order
+    joined = _joined(packed, row_bits) if dropped else None
+    packed &= (1 << row_bits) - 1
+    if joined is not None:
+        resort_runs(packed, joined, lambda some: (times[some], codes[some]))
+    return packed
+
+
+def _joined(packed: Ints, row_bits: int) -> Mask:
+    """Whether each but the first has the same key as the one before."""
+    joined = np.empty(len(packed) - 1, dtype=bool)
+    for block in _blocks(len(joined)):
+        after = packed[block.start + 1 : block.stop + 1]
+        joined[block] = (packed[block] ^ after) >> row_bits == 0
+    return joined
+
+
+def _blocks(size: int) -> Iterator[slice]:
+    return (slice(i, min(i + _BLOCK, size)) for i in range(0, size, _BLOCK))
 
 
 def resort_runs(order: Ints, joined: Mask, keys: Callable[[Ints], Sequence[Ints | Mask]]) -> None:
@@ -62,6 +70,6 @@ def resort_runs(order: Ints, joined: Mask, keys: Callable[[Ints], Sequence[Ints 
     if len(places):
         starts = np.ones(len(order), dtype=bool)
         starts[1:] = ~joined
-        run = np.cumsum(starts)[places]
+        run = np.cumsum(starts[places])
         rows = order[places]
         order[places] = rows[np.lexsort((*keys(rows), run))]

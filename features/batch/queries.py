@@ -27,6 +27,8 @@ Mask = npt.NDArray[np.bool_]
 class Intervals:
     """Events as half-open intervals ``[first, end)`` of question numbers; ``size`` questions.
 
+    ``first`` is at most ``end``; where they are equal, the event counts for no question.
+
     They come entity by entity, in the order in which their events happened: among intervals over
     the questions of one entity, ``end`` never falls.
     """

@@ -44,11 +44,24 @@ def test_the_same_job_gives_the_same_bytes(job: TrainingJob) -> None:
     assert LocalTrainer().fit(replace(job, seed=4), silent).model != first
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"max_depth": 3, "subsample": 0.7, "colsample_bytree": 0.8},
+        {"booster": "dart", "rate_drop": 0.3},
+        {"max_depth": 8, "grow_policy": "lossguide", "max_leaves": 20, "max_bin": 64},
+        {"objective": "reg:absoluteerror"},
+        {"tree_method": "approx"},
+        {"tree_method": "exact", "scale_pos_weight": 2.0},
+    ],
+    ids=lambda parameters: ",".join(parameters),
+)
 @pytest.mark.parametrize("killed_at", [0, 10, 20])
 def test_a_resumed_training_gives_the_same_bytes(
-    job: TrainingJob, tmp_path: Path, killed_at: int
+    job: TrainingJob, tmp_path: Path, killed_at: int, parameters: dict[str, object]
 ) -> None:
     """Stopped after any checkpoint and resumed elsewhere from its file, the model is the same."""
+    job = replace(job, parameters=parameters)
     saved: list[Checkpoint] = [Checkpoint()]
     whole = train(load_rows(job), job, Checkpoint(), saved.append)
     write_checkpoint(tmp_path, saved[killed_at // 10])
@@ -97,7 +110,11 @@ def test_every_stretch_is_reported(job: TrainingJob) -> None:
 
 def test_wrong_parameters_and_labels_are_explained(job: TrainingJob, tmp_path: Path) -> None:
     """What XGBoost refuses, a metric it does not measure, and odd labels are clear errors."""
-    for parameters, what in (({"eta": "fast"}, "refused"), ({"objective": "nope"}, "refused")):
+    for parameters, what in (
+        ({"eta": "fast"}, "refused: Some trailing characters"),
+        ({"objective": "nope"}, "refused: Unknown objective function: `nope`"),
+        ({"max_dept": 3}, 'no parameter "max_dept"'),
+    ):
         with pytest.raises(TrainingError, match=what):
             LocalTrainer().fit(replace(job, parameters=parameters), silent)
     with pytest.raises(TrainingError):

@@ -1,14 +1,20 @@
 """Gradient boosting by XGBoost: deterministic, and the same model after any interruption.
 
 XGBoost cannot save the state of its random samplers. So training goes in stretches of
-``report_every`` rounds, and each begins from the saved bytes of the one before, interrupted or not:
-a resumed training takes the very same steps as one that never stopped.
+``report_every`` rounds, and where rows or columns are sampled, each begins from the saved bytes of
+the one before, interrupted or not: a resumed training takes the very same steps as one that never
+stopped. Where nothing is sampled a booster has no such state, and goes on through all stretches:
+beginning anew means predicting every row with every tree so far (200,000 rows, 240 rounds in
+stretches of 20: 5.7 s of 15.6).
 """
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +28,18 @@ from training.trainers.checkpoint import Checkpoint
 from training.trainers.port import FittedModel, TrainingJob
 
 _RISING = frozenset({"auc", "aucpr", "map", "ndcg"})
+# What can draw random numbers, or drop trees, unless it has this value.
+_UNSAMPLED = {
+    "booster": "gbtree",
+    "subsample": 1,
+    "colsample_bytree": 1,
+    "colsample_bylevel": 1,
+    "colsample_bynode": 1,
+    "num_parallel_tree": 1,
+}
+_TREE_METHOD = "hist"
+_PLACE = re.compile(r"^\[[\d:]+\] \S+:\d+: ")
+_UNUSED = re.compile(r"Parameters: \{ (.*) \} are not used")
 Curve = Mapping[str, tuple[float, ...]]
 
 
@@ -29,7 +47,7 @@ Curve = Mapping[str, tuple[float, ...]]
 class Rows:
     """Training and validation rows, loaded."""
 
-    train: xgboost.QuantileDMatrix
+    train: xgboost.DMatrix
     validate: xgboost.DMatrix
 
 
@@ -47,18 +65,32 @@ def load_rows(job: TrainingJob, shard: int = 0, shards: int = 1) -> Rows:
     """The job's files, or one worker's share of their rows."""
     matrix, label = read_split(job.train, shard, shards)
     _check_label(job, label)
-    train_rows = xgboost.QuantileDMatrix(matrix, label=label, nthread=job.threads)
-    matrix, label = read_split(job.validate, shard, shards)
-    return Rows(train_rows, xgboost.DMatrix(matrix, label=label, nthread=job.threads))
+    with _refusals(job):
+        train_rows = _training_rows(job, matrix, label)
+        matrix, label = read_split(job.validate, shard, shards)
+        return Rows(train_rows, xgboost.DMatrix(matrix, label=label, nthread=job.threads))
+
+
+def _training_rows(
+    job: TrainingJob, matrix: np.ndarray[Any, Any], label: np.ndarray[Any, Any]
+) -> xgboost.DMatrix:
+    """Binned once where the tree method works on bins, which takes a fraction of the memory."""
+    if job.parameters.get("tree_method", _TREE_METHOD) != _TREE_METHOD:
+        return xgboost.DMatrix(matrix, label=label, nthread=job.threads)
+    bins = {"max_bin": job.parameters["max_bin"]} if "max_bin" in job.parameters else {}
+    return xgboost.QuantileDMatrix(matrix, label=label, nthread=job.threads, **bins)
 
 
 def train(
     rows: Rows, job: TrainingJob, start: Checkpoint, save: Callable[[Checkpoint], None]
 ) -> Checkpoint:
     """Trains from ``start`` to the end; ``save`` is called after every stretch."""
-    current = start
+    current, booster = start, None
     while not is_over(current, job):
-        current = _stretch(rows, job, current)
+        with _refusals(job):
+            if booster is None or _samples(job):
+                booster = _booster(rows, job, current)
+            current = _stretch(booster, rows, job, current)
         save(current)
     return current
 
@@ -85,19 +117,43 @@ def finish(job: TrainingJob, last: Checkpoint, seconds: float, attempts: int = 1
     )
 
 
-def _stretch(rows: Rows, job: TrainingJob, start: Checkpoint) -> Checkpoint:
+@contextmanager
+def _refusals(job: TrainingJob) -> Iterator[None]:
+    """What XGBoost refuses, and a parameter that it would ignore with a warning, as errors."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        except xgboost.core.XGBoostError as error:
+            reason = _PLACE.sub("", str(error).strip().splitlines()[0])
+            raise TrainingError(
+                f"{job.name}: XGBoost refused: {reason}", "Check the model's parameters."
+            ) from error
+    for warning in caught:
+        unused = _UNUSED.search(str(warning.message))
+        if unused:
+            raise TrainingError(
+                f"{job.name}: XGBoost knows no parameter {unused.group(1)}, or has no use for it",
+                "Look for a misspelt name, or one of another tree method.",
+            )
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def _samples(job: TrainingJob) -> bool:
+    return any(job.parameters.get(name, value) != value for name, value in _UNSAMPLED.items())
+
+
+def _booster(rows: Rows, job: TrainingJob, start: Checkpoint) -> xgboost.Booster:
     model = bytearray(start.model) if start.model else None
-    try:
-        booster = xgboost.Booster(
-            _parameters(job, start.rounds), [rows.train, rows.validate], model_file=model
-        )
-        end = min(start.rounds + job.report_every, job.rounds)
-        measured = [_round(booster, rows, number) for number in range(start.rounds, end)]
-    except xgboost.core.XGBoostError as error:
-        raise TrainingError(
-            f"{job.name}: XGBoost refused: {str(error).splitlines()[-1].strip()}",
-            "Check the model's parameters.",
-        ) from error
+    parameters = _parameters(job, start.rounds)
+    return xgboost.Booster(parameters, [rows.train, rows.validate], model_file=model)
+
+
+def _stretch(
+    booster: xgboost.Booster, rows: Rows, job: TrainingJob, start: Checkpoint
+) -> Checkpoint:
+    end = min(start.rounds + job.report_every, job.rounds)
+    measured = [_round(booster, rows, number) for number in range(start.rounds, end)]
     return Checkpoint(bytes(booster.save_raw("ubj")), end, _extended(start.curve, measured, job))
 
 
@@ -123,7 +179,7 @@ def _best(values: Sequence[float], job: TrainingJob) -> int:
 
 
 def _parameters(job: TrainingJob, first_round: int) -> dict[str, Any]:
-    defaults = {"objective": "binary:logistic", "tree_method": "hist", "verbosity": 1}
+    defaults = {"objective": "binary:logistic", "tree_method": _TREE_METHOD, "verbosity": 1}
     fixed = {
         "nthread": job.threads,
         "seed": job.seed + first_round,
