@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import ray
 
 from serving.spool import PredictionTable, SpoolCommitter
 
+_NICENESS = 10
 NAME = "tondo:predictions"
 NAMESPACE = "tondo"
 OpenTable = Callable[[], PredictionTable]
@@ -23,6 +25,8 @@ class PredictionWriter:
     """Commits the spool at intervals and when asked; all its state is on disk."""
 
     def __init__(self, spool: str, open_table: OpenTable, interval_s: float = 10.0) -> None:
+        # Whoever answers now goes first; what waits here is safe on disk.
+        os.nice(_NICENESS)
         self._committer = SpoolCommitter(Path(spool), open_table())
         self._committing = threading.Lock()
         self._rows = 0

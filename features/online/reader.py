@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from features.algebra.state import NEVER
@@ -45,7 +46,7 @@ class FeatureReader:
             for name in view.names:
                 places[f"{view.role}:{name}"] = len(places)
         self._requests = [RequestReader(request, places) for request in plan.requests]
-        self._places = [places[output.ref] for output in plan.outputs]
+        self._pick = _picker([places[output.ref] for output in plan.outputs])
         self._substitution = Substitution(plan)
         self._own = ["none"] * len(plan.outputs)
 
@@ -167,9 +168,7 @@ class FeatureReader:
             late |= self._is_late(entry, at) << j
         for request in self._requests:
             request.add(values, row, at)
-        found = [values[place] for place in self._places]
-        answer = [value for value, _ in found]
-        states = [state for _, state in found]
+        answer, states = map(list, zip(*self._pick(values), strict=True))
         if overdue or late or "error" in states:
             substitutes = self._substitution.replace(answer, states, overdue, late)
         else:
@@ -194,6 +193,14 @@ class FeatureReader:
         if self._max_staleness is None or not entry.is_published:
             return False
         return at - entry.through > self._max_staleness
+
+
+def _picker(places: Sequence[int]) -> Callable[[Sequence[Value]], Sequence[Value]]:
+    """Takes the values at these places (at least one), in their order."""
+    if len(places) > 1:
+        return operator.itemgetter(*places)
+    (only,) = places
+    return lambda values: [values[only]]
 
 
 class Substitution:
