@@ -54,9 +54,9 @@ class Entity(ByValue):
 class Source(ByValue):
     """Where events come from: a lake table, perhaps also a stream of the same rows.
 
-    ``event_time`` and ``available_at`` (default: the event time) name time columns, ``sequence``
-    an order among equal times, ``event_id`` what makes two rows one event. ``lateness`` is in µs;
-    an event is late iff available_at - event_time exceeds it.
+    ``event_time`` and ``available_at`` (default: the event time, which a stream may not use) name
+    time columns, ``sequence`` an order among equal times, ``event_id`` what makes two rows one
+    event. ``lateness`` is in µs; an event is late iff available_at - event_time exceeds it.
     """
 
     name: str
@@ -85,10 +85,20 @@ class Source(ByValue):
                 f"source {self.name!r}: {self.partitions!r} partitions", "Use one or more."
             )
         set_fields(self, available_at=self.available_at or self.event_time)
+        self._check_stream()
         for name in self.named_columns:
             checked_column(f"source {self.name!r}", name)
         if self.schema is not None:
             self._take_schema(self.schema)
+
+    def _check_stream(self) -> None:
+        """The log says when an event became known, and needs a column of its own to say it in."""
+        if self.stream is not None and self.available_at == self.event_time:
+            raise DefinitionError(
+                f"source {self.name!r} is streamed, but has no column for when an event became"
+                " known",
+                "Declare available_at='…', another time column than the event time.",
+            )
 
     def _take_schema(self, schema: Mapping[str, Any]) -> None:
         place = f"source {self.name!r}"

@@ -34,8 +34,8 @@ from features.view_test import events_table
 
 CUT = 1_000 * HOUR
 LIFE = 60 * SECOND
-SOURCE = Source("src", table="lake.src", stream="src", event_time="at",
-                schema={"k": str, "x": float, "at": "time"})  # fmt: skip
+SOURCE = Source("src", table="lake.src", stream="src", event_time="at", available_at="known",
+                schema={"k": str, "x": float, "at": "time", "known": "time"})  # fmt: skip
 VIEW = FeatureView("spent", entity=Entity("k", key="k"), source=SOURCE, ttl=5 * HOUR, features={
     "sum": count().over(HOUR), "mean": mean(col("x")).over(HOUR), "last": last(col("x")),
     "last_at": last(col("at")), "ever": count(), "age": query_time() - ref("last_at"),
@@ -107,7 +107,7 @@ def cells(
 ) -> list[tuple[bytes, bytes]]:
     """Packed cells of these events."""
     algebra, states = ViewAlgebra(view), dict[bytes, EntityState]()
-    table = events_table(SOURCE, [{"k": k, "x": x, "at": at} for k, x, at in events])
+    table = events_table(SOURCE, [{"k": k, "x": x, "at": at, "known": at} for k, x, at in events])
     for row in algebra.rows(table):
         states.setdefault(row.key, EntityState(algebra.slots)).add(row)
     return [(key, state.pack()) for key, state in states.items()]

@@ -11,6 +11,9 @@ import psutil
 from app.lifecycle.cluster import Cluster
 from app.settings import CLUSTER_VARIABLE
 
+# A process that was killed is gone as soon as a busy machine finds the time.
+_KILLED_S = 10.0
+
 
 def processes_of(cluster: Cluster) -> list[psutil.Process]:
     """Every live process that descends from the cluster's first one, however it was started.
@@ -54,7 +57,7 @@ def end(processes: Iterable[psutil.Process], grace_s: float) -> list[psutil.Proc
     _signal(alive, signal.SIGTERM)
     alive = wait_for(alive, grace_s)
     _signal(alive, signal.SIGKILL)
-    return wait_for(alive, grace_s)
+    return wait_for(alive, _KILLED_S)
 
 
 def wait_for(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:

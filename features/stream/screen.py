@@ -164,11 +164,6 @@ class Screen:
 def _check(source: Source) -> None:
     if source.stream is None:
         raise DefinitionError(f"source {source.name!r} has no stream", "Declare stream='…'.")
-    if source.available_at == source.event_time:
-        raise DefinitionError(
-            f"source {source.name!r} is streamed, but has no column for when an event became known",
-            "Declare available_at='…', another time column than the event time.",
-        )
 
 
 def _typed(name: str, values: list[Any], dtype: DType, reasons: dict[int, str]) -> pa.Array:

@@ -35,8 +35,9 @@ from serving.model import LoadedModel, Scored, Version
 from serving.plan import request_shape
 from serving.prediction_log import Entry, record_schema, records, table_name
 
-SOURCE = Source("src", table="lake.src", stream="src", event_time="at",
-                schema={"k": str, "b": int, "x": float, "s": str, "at": "time"})  # fmt: skip
+SOURCE = Source("src", table="lake.src", stream="src", event_time="at", available_at="known",
+                schema={"k": str, "b": int, "x": float, "s": str, "at": "time",
+                        "known": "time"})  # fmt: skip
 PAIR = Entity("pair", key=("k", "b"), type=(str, int))
 VIEW = FeatureView("v", entity=PAIR, source=SOURCE, features={
     "n": count(), "mean": mean(col("x")), "at": last(col("at")), "texts": histogram(col("s")),

@@ -18,3 +18,12 @@ def test_what_no_engine_computes_is_refused_when_defined(schema: dict[str, objec
         FeatureView("v", entity=Entity("k", key="k"), source=source,
                     features={"users": approx_distinct(col("x"))})  # fmt: skip
     assert "distinct(x)" in told.value.hint
+
+
+def test_a_streamed_source_says_when_an_event_became_known() -> None:
+    """The log writes that time into a column, which cannot be the one for when it happened."""
+    for known in ({}, {"available_at": "t"}):
+        with pytest.raises(DefinitionError, match="'s' is streamed") as told:
+            Source("s", table="lake.s", stream="s", event_time="t", **known)
+        assert "available_at=" in told.value.hint
+    Source("s", table="lake.s", stream="s", event_time="t", available_at="known")

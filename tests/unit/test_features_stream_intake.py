@@ -158,8 +158,9 @@ def test_columns_that_the_source_has_not_stay_out(tmp_path: Path) -> None:
 
 def test_a_source_without_a_bucket_is_placed_by_a_column_that_can_be() -> None:
     """By the first that is not a float."""
-    made = Source("t", table="lake.t", stream="t", event_time="at", partitions=3,
-                  schema={"x": float, "n": int, "at": "time"})  # fmt: skip
+    made = Source("t", table="lake.t", stream="t", event_time="at", available_at="known",
+                  partitions=3,
+                  schema={"x": float, "n": int, "at": "time", "known": "time"})  # fmt: skip
     rows = pa.table({"x": [0.5] * 4, "n": [1, 2, 3, None], "at": [1, 2, 3, 4]})
     assert partitions_of(made, rows, 3) == bucket_of(rows.select(["n"]), 3).tolist()
     assert partitions_of(made, rows, 1) == [0] * 4

@@ -12,7 +12,7 @@ from features import Entity, FeatureView, Source, col, count, last
 from features.algebra.state import EntityState, OpenCell
 from features.algebra.values import aggregate
 from features.algebra.view import Row, ViewAlgebra
-from features.errors import Conflict, DefinitionError, NotFound, Unavailable
+from features.errors import Conflict, NotFound, Unavailable
 from features.keys import key_bytes
 from features.offline.ingest import REASON
 from features.offline.lake import OFFSET, source_table
@@ -390,11 +390,3 @@ def test_two_processors_of_a_partition_do_not_mix(bench: Bench) -> None:
     """The same process is told at once."""
     with pytest.raises(Conflict, match="already open"):
         bench._opened()
-
-
-def test_a_source_must_be_fit_for_a_stream(bench: Bench) -> None:
-    """A source without its own available_at is refused when the processor is made."""
-    plain = Source("t", table="lake.t", stream="t", event_time="at", schema={"at": "time"})
-    with pytest.raises(DefinitionError, match="became known"):
-        StreamProcessor(plain, [], 0, log=bench.log, checkpoint=bench.checkpoint,
-                        store=bench.store, lake=bench.lake)  # fmt: skip
