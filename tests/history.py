@@ -17,6 +17,7 @@ from features import (
     FeatureView,
     RequestView,
     Source,
+    approx_distinct,
     col,
     count,
     distinct,
@@ -96,7 +97,7 @@ def views(source: Source) -> tuple[FeatureView, FeatureView, FeatureView]:
     })  # fmt: skip
     narrow = FeatureView("narrow", entity=Entity("a", key="a"), source=source, hop=70, features={
         "by_s": mean(x).over(24_000).by("s"), "var": variance(x).over(12_000),
-        "kinds": distinct(n).over(6_000), "count": count(),
+        "kinds": distinct(n).over(6_000), "count": count(), "about": approx_distinct(x).over(9_000),
     })  # fmt: skip
     table = Source("tab", table="lake.tab", event_time="at", available_at="known", schema=SCHEMA)
     plain = FeatureView("plain", entity=Entity("b", key="b", type=int), source=table, features={

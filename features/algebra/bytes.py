@@ -98,7 +98,7 @@ class Reader:
         try:
             first = self._data[at]
         except IndexError:
-            raise _damaged() from None
+            raise damaged() from None
         self._at = at = at + 1
         if first < _SIZES:
             return first - _INLINE
@@ -106,7 +106,7 @@ class Reader:
         at = self._at
         end = at + size
         if size < 1 or end > len(self._data):
-            raise _damaged()
+            raise damaged()
         self._at = end
         return int.from_bytes(self._data[at:end], "little", signed=True)
 
@@ -117,7 +117,7 @@ class Reader:
         try:
             (found,) = _TIME.unpack_from(self._data, at)
         except struct.error:
-            raise _damaged() from None
+            raise damaged() from None
         return int(found)
 
     def times(self) -> tuple[int, int]:
@@ -127,7 +127,7 @@ class Reader:
         try:
             one, other = _TIMES.unpack_from(self._data, at)
         except struct.error:
-            raise _damaged() from None
+            raise damaged() from None
         return one, other
 
     def many_times(self, count: int) -> tuple[int, ...]:
@@ -137,14 +137,14 @@ class Reader:
         try:
             return struct.unpack_from(f"<{count}q", self._data, at)
         except struct.error:
-            raise _damaged() from None
+            raise damaged() from None
 
     def raw(self) -> bytes:
         """Bytes with their length."""
         size = self.whole()
         end = self._at + size
         if size < 0 or end > len(self._data):
-            raise _damaged()
+            raise damaged()
         found = self._data[self._at : end]
         self._at = end
         return bytes(found)
@@ -159,7 +159,7 @@ class Reader:
             try:
                 return _FLOAT.unpack_from(self._data, at)[0]
             except struct.error:
-                raise _damaged() from None
+                raise damaged() from None
         if kind == b"n":
             return None
         if kind == b"i":
@@ -170,13 +170,13 @@ class Reader:
             return kind == b"T"
         if kind == b"l":
             return [self.value() for _ in range(self.whole())]
-        raise _damaged()
+        raise damaged()
 
     def _text(self) -> str:
         try:
             return self.raw().decode()
         except UnicodeDecodeError:
-            raise _damaged() from None
+            raise damaged() from None
 
     @property
     def at_end(self) -> bool:
@@ -184,5 +184,6 @@ class Reader:
         return self._at == len(self._data)
 
 
-def _damaged() -> DamagedData:
+def damaged() -> DamagedData:
+    """The error for bytes that are not those of a partial."""
     return DamagedData("a stored partial is not what was written", "Materialize the view again.")

@@ -12,6 +12,7 @@ import pyarrow as pa
 from features.aggregations import COUNTS, Aggregation, value_dtype
 from features.algebra.bytes import Reader, Writer
 from features.algebra.collections import Distinct, Grouped, Histogram, Quantiles
+from features.algebra.hyperloglog import HyperLogLog
 from features.algebra.kinds import (
     Algebra,
     Count,
@@ -160,6 +161,8 @@ def _inner(spec: Aggregation, dtype: DType) -> Algebra:
         return TopK(spec.k or 1)
     if kind in ("distinct", "histogram"):
         return Distinct(Count()) if kind == "distinct" else Histogram(Count())
+    if kind == "approx_distinct":
+        return HyperLogLog()
     assert kind == "approx_quantiles", kind
     return Quantiles(spec.quantiles)
 

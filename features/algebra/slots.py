@@ -10,7 +10,7 @@ from typing import Any
 from features.algebra.compiled import CompiledAggregation
 from features.algebra.kinds import Algebra
 
-_LARGE_KINDS = frozenset({"distinct", "histogram", "approx_quantiles"})
+_LARGE_KINDS = frozenset({"approx_distinct", "approx_quantiles", "distinct", "histogram"})
 _FEW = 8
 
 

@@ -16,10 +16,12 @@ import pyarrow as pa
 from features.aggregations import MAX_DISTINCT, MAX_GROUPS, MAX_HISTOGRAM
 from features.algebra.collections import bucket_of, middle_of, nearest_rank, value_text
 from features.algebra.compiled import plain
+from features.algebra.hyperloglog import RANKS, REGISTERS, estimates, place_of
 from features.batch import covering
 from features.batch.queries import Intervals, Ints, Mask
 from features.batch.sums import Finished
 
+_AT_A_TIME = 16_384
 Inner = Callable[[Intervals, Ints], Finished]
 """Answers an aggregation for some of the events (by their numbers) on their own questions."""
 
@@ -99,6 +101,34 @@ def distinct(intervals: Intervals, values: pa.Array, entities: Ints) -> Finished
     errors = _beyond(found, intervals.size, MAX_DISTINCT)
     counts = np.bincount(found.question, minlength=intervals.size)
     return Finished(pa.array(counts, mask=errors), errors if errors.any() else None)
+
+
+def approx_distinct(intervals: Intervals, values: pa.Array, entities: Ints) -> Finished:
+    """About how many different values: each register's greatest rank at each question."""
+    known = values.unique()
+    places = [place_of(value) for value in plain(known, _float_or_none(known))]
+    by_code = np.array([register * RANKS + rank for register, rank in places] or [0])
+    codes = by_code[values.dictionary_encode().indices.to_numpy(zero_copy_only=False)]
+    found = expand(intervals, codes, entities, None)
+    # Sorted by question, register and rank, so that the greatest of each register is the last.
+    register = found.question * REGISTERS + found.group // RANKS
+    greatest = np.ones(len(register), dtype=bool)
+    greatest[:-1] = register[1:] != register[:-1]
+    question, rank = found.question[greatest], found.group[greatest] % RANKS
+    return Finished(pa.array(_estimated(question, rank, intervals.size)))
+
+
+def _estimated(question: Ints, rank: Ints, size: int) -> Ints:
+    """The estimate at each question from its registers' ranks, in bounded memory."""
+    parts = [np.zeros(0, dtype=np.int64)]
+    for start in range(0, size, _AT_A_TIME):
+        rows = min(_AT_A_TIME, size - start)
+        first, end = np.searchsorted(question, [start, start + rows])
+        cells = (question[first:end] - start) * RANKS + rank[first:end]
+        counts = np.bincount(cells, minlength=rows * RANKS).reshape(rows, RANKS)
+        counts[:, 0] = REGISTERS - counts.sum(axis=1)
+        parts.append(estimates(counts))
+    return np.concatenate(parts)
 
 
 def histogram(intervals: Intervals, values: pa.Array, entities: Ints) -> Finished:

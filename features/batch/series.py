@@ -188,6 +188,9 @@ _KINDS: dict[str, Callable[[Aggregation, Values], Finished]] = {
     "distinct": lambda spec, values: groups.distinct(
         values.intervals, values.column, values.entities
     ),
+    "approx_distinct": lambda spec, values: groups.approx_distinct(
+        values.intervals, values.column, values.entities
+    ),
     "histogram": lambda spec, values: groups.histogram(
         values.intervals, values.column, values.entities
     ),

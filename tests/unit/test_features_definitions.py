@@ -4,20 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from features import Entity, FeatureView, Source, approx_distinct, col
+from features import Source
 from features.errors import DefinitionError
-
-
-@pytest.mark.parametrize("schema", [None, {"k": str, "x": float, "t": "time"}])
-def test_what_no_engine_computes_is_refused_when_defined(schema: dict[str, object] | None) -> None:
-    """Neither a plan nor a run ever meets it, also while the source's columns are not known."""
-    source = Source("s", table="lake.s", event_time="t", schema=schema)
-    with pytest.raises(
-        DefinitionError, match="v:users: approx_distinct cannot be computed"
-    ) as told:
-        FeatureView("v", entity=Entity("k", key="k"), source=source,
-                    features={"users": approx_distinct(col("x"))})  # fmt: skip
-    assert "distinct(x)" in told.value.hint
 
 
 def test_a_streamed_source_says_when_an_event_became_known() -> None:
