@@ -1,0 +1,194 @@
+"""A session with Cassandra: its profile, statements in bounded numbers, its errors as ours."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cassandra import ConsistencyLevel, DriverException
+from cassandra.auth import PlainTextAuthProvider
+from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
+from cassandra.concurrent import execute_concurrent_with_args
+from cassandra.io.libevreactor import LibevConnection
+from cassandra.policies import (
+    ConstantSpeculativeExecutionPolicy,
+    DCAwareRoundRobinPolicy,
+    TokenAwarePolicy,
+)
+from cassandra.protocol import ErrorMessage
+from cassandra.query import tuple_factory
+
+from features.errors import BadInput, Unavailable
+from features.online.cassandra.schema import create_schema
+
+CONCURRENCY = 64
+"""How many statements of one call are under way at once."""
+
+_PROTOCOL = 5  # Cassandra 4.0 and later
+_WRITE_TRIES = 3
+_SPECULATE_AFTER = 0.25  # of the deadline: then another replica's coordinator is asked as well
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CassandraOptions:
+    """Where Cassandra is and how long it may take.
+
+    ``data_centre`` is the one whose nodes are asked and whose quorum counts. ``replication`` is how
+    many of its nodes keep each cell, if the keyspace has to be made. ``deadline_s`` bounds each
+    statement, in seconds.
+    """
+
+    contact_points: tuple[str, ...]
+    data_centre: str
+    keyspace: str = "tondo"
+    port: int = 9042
+    replication: int = 3
+    deadline_s: float = 2.0
+    user: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+
+
+class Database:
+    """A session with the tables that the store needs; may be shared by threads, not by processes.
+
+    Every statement is a prepared one at LOCAL_QUORUM. Raises Unavailable for whatever the driver
+    reports.
+    """
+
+    def __init__(self, session: Any, keyspace: str) -> None:
+        self._session = session
+        self._keyspace = keyspace
+
+    def prepare(self, cql: str, *, serial: bool = False, idempotent: bool = True) -> Any:
+        """A statement on tables of ``{keyspace}``.
+
+        ``serial`` reads what lightweight transactions have agreed on.
+        """
+        with answers():
+            statement = self._session.prepare(cql.format(keyspace=self._keyspace))
+        statement.is_idempotent = idempotent
+        if serial:
+            statement.consistency_level = ConsistencyLevel.LOCAL_SERIAL
+        return statement
+
+    def rows(self, statement: Any, values: Row) -> list[Row]:
+        """All rows of one statement."""
+        with answers():
+            return list(self._session.execute(statement, values))
+
+    def many(self, statement: Any, values: Sequence[Row]) -> list[list[Row]]:
+        """The rows of one statement for each of the values, in order; all or Unavailable."""
+        if len(values) == 1:
+            return [self.rows(statement, values[0])]
+        with answers():
+            found = execute_concurrent_with_args(
+                self._session, statement, values, concurrency=CONCURRENCY
+            )
+            return [list(result.result_or_exc) for result in found]
+
+    def write(self, statement: Any, values: Sequence[Row]) -> None:
+        """Writes each of the values; all of them again if some failed, for they are idempotent."""
+        for left in reversed(range(_WRITE_TRIES)):
+            try:
+                self.many(statement, values)
+            except Unavailable:
+                if not left:
+                    raise
+            else:
+                return
+
+    def close(self) -> None:
+        """Ends the session and its threads."""
+        self._session.cluster.shutdown()
+
+
+def connect(options: CassandraOptions) -> Database:
+    """A session of this process, with keyspace and tables made if they are not there.
+
+    Raises Unavailable if no node of the data centre answers.
+    """
+    if Cluster.connection_class is not LibevConnection:
+        raise Unavailable(
+            "The Cassandra driver runs without its libev event loop.",
+            "Install the driver from its wheel; do not import gevent or eventlet.",
+        )
+    cluster = Cluster(
+        list(options.contact_points),
+        port=options.port,
+        protocol_version=_PROTOCOL,
+        execution_profiles={EXEC_PROFILE_DEFAULT: _profile(options)},
+        auth_provider=_auth(options),
+        ssl_context=_tls(options),
+        connect_timeout=options.deadline_s,
+        control_connection_timeout=options.deadline_s,
+    )
+    try:
+        with answers():
+            session = cluster.connect()
+            create_schema(session, options.keyspace, options.data_centre, options.replication)
+    except BaseException:
+        cluster.shutdown()
+        raise
+    return Database(session, options.keyspace)
+
+
+def _profile(options: CassandraOptions) -> Any:
+    return ExecutionProfile(
+        load_balancing_policy=TokenAwarePolicy(
+            DCAwareRoundRobinPolicy(local_dc=options.data_centre)
+        ),
+        consistency_level=ConsistencyLevel.LOCAL_QUORUM,
+        serial_consistency_level=ConsistencyLevel.LOCAL_SERIAL,
+        request_timeout=options.deadline_s,
+        row_factory=tuple_factory,
+        speculative_execution_policy=ConstantSpeculativeExecutionPolicy(
+            options.deadline_s * _SPECULATE_AFTER, 1
+        ),
+    )
+
+
+def _auth(options: CassandraOptions) -> Any:
+    if not options.user:
+        return None
+    try:
+        password = Path(options.password_file).read_text().strip()
+    except OSError as error:
+        raise BadInput(
+            f"The password of Cassandra cannot be read: {error}",
+            "It is the one line of the password file.",
+        ) from None
+    return PlainTextAuthProvider(options.user, password)
+
+
+def _tls(options: CassandraOptions) -> ssl.SSLContext | None:
+    if not options.ca_file:
+        return None
+    try:
+        return ssl.create_default_context(cafile=options.ca_file)
+    except OSError as error:
+        raise BadInput(
+            f"The certificate authority of Cassandra cannot be read: {error}", "A file in PEM form."
+        ) from None
+
+
+@contextlib.contextmanager
+def answers() -> Iterator[None]:
+    """Turns the driver's errors into Unavailable."""
+    try:
+        yield
+    except (DriverException, ErrorMessage, NoHostAvailable) as error:
+        what = f"Cassandra cannot answer: {type(error).__name__}: {error}"
+        raise Unavailable(what, _hint(error)) from error
+
+
+def _hint(error: Exception) -> str:
+    if isinstance(error, NoHostAvailable):
+        return "Are its nodes up, reachable from here, and in the data centre of the settings?"
+    return "Are enough replicas of the data centre up? Look: nodetool status"
