@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given, settings
 
 from features.clock import SystemClock
+from features.errors import BadInput, Conflict, DamagedData, NotFound, Unavailable
 from features.online.cassandra import CassandraOptions, CassandraStore, Database, connect
+from features.online.cassandra.ledger import Part, begun, built
 from features.online.memory import MemoryStore
-from features.online.store import OnlineStore
-from tests.online_promises import OnlineStorePromises
+from features.online.store import Found, Head, OnlineStore, Version
+from tests.online_promises import (
+    FIRST,
+    SECOND,
+    THIRD,
+    VIEW,
+    OnlineStorePromises,
+    one,
+    published,
+)
 from tests.online_scripts import VIEWS, Script, run_beside, scripts
 from tests.servers.cassandra import DATA_CENTRE, CassandraNode, cassandra_nodes
 
 pytestmark = [pytest.mark.cassandra, pytest.mark.slow, pytest.mark.timeout(600)]
 
+SECOND_US = 1_000_000
 TABLES = ("cells", "ledgers", "positions", "manifests")
 
 
@@ -70,3 +81,199 @@ def test_two_stores_one_behaviour(database: Database, script: Script) -> None:
     run_beside(script, model, first, CassandraStore(database, clock=SystemClock(), life_s=0))
     again = CassandraStore(database, clock=SystemClock())
     assert [again.versions(view) for view in VIEWS] == [model.versions(view) for view in VIEWS]
+
+
+def count(database: Database, table: str) -> int:
+    """How many rows a table has."""
+    (row,) = database._session.execute(f"SELECT COUNT(*) FROM promises.{table}", timeout=60.0)
+    return int(row[0])
+
+
+class Calendar:
+    """A clock that tests set."""
+
+    def __init__(self) -> None:
+        self.time = 1_000_000_000_000_000
+
+    def now(self) -> int:
+        """The time that was set, UTC µs."""
+        return self.time
+
+
+def test_nothing_stays_of_what_was_dropped(database: Database) -> None:
+    """Replaced, failed, retried and dropped parts are removed cell by cell, once the grace is over.
+
+    Until then they can still be read by who learned of them before.
+    """
+    clock = Calendar()
+    store = CassandraStore(emptied(database), clock=clock, grace_s=600)
+    reader = CassandraStore(database, clock=clock, life_s=300)
+    published(store, FIRST)
+    store.write_head(FIRST, 0, [(b"%d" % i, b"head") for i in range(700)], Head(1, 1, 1))
+    assert one(reader, b"5").heads[0] == b"head"
+    store.write_tail(Version(VIEW, 2, 77, 2), [(b"%d" % i, b"failed") for i in range(700)])
+    with pytest.raises(ZeroDivisionError):
+        store.write_tail(SECOND, ((b"%d" % i, b"%d" % (1 // (600 - i))) for i in range(700)))
+    published(store, SECOND, THIRD)
+    store.drop(FIRST)
+    store.drop(SECOND)
+    assert count(database, "cells") > 1_400
+    assert one(reader, b"5").heads[0] == b"head"
+    clock.time += 601 * SECOND_US
+    store.write_tail(THIRD, [(b"a", b"tail 3")])
+    assert count(database, "cells") == 2, "the current tail, and the one it has just replaced"
+    clock.time += 601 * SECOND_US
+    store.drop(Version(VIEW, 9, 9, 9))
+    assert [count(database, table) for table in TABLES] == [1, 1, 0, 1]
+    assert one(store).tail == b"tail 3"
+    assert one(reader).version == THIRD
+
+
+def test_what_a_dead_writer_began_is_removed_a_day_later(database: Database) -> None:
+    """A writer that was killed leaves no cells for ever, and none that lives is disturbed."""
+    clock = Calendar()
+    store = CassandraStore(emptied(database), clock=clock, grace_s=1)
+    dead = store._part(FIRST, "tail")
+    store._ledgers.change(VIEW, lambda ledger: begun(ledger, dead))
+    store._parts.fill_tail(VIEW, dead, [(b"%d" % i, b"cell") for i in range(100)], 0)
+    clock.time += 23 * 3_600 * SECOND_US
+    published(store, FIRST)
+    assert count(database, "cells") == 101
+    clock.time += 2 * 3_600 * SECOND_US
+    published(store, SECOND)
+    clock.time += 2 * SECOND_US
+    published(store, THIRD)
+    assert count(database, "cells") == 3
+    with pytest.raises(Conflict, match="given up"):
+        store._ledgers.change(VIEW, lambda ledger: built(ledger, FIRST, dead, 100, clock.now()))
+
+
+def test_a_cell_is_read_with_the_position_that_it_is_right_for(database: Database) -> None:
+    """A writer that dies between cells and position leaves entities at two moments, both whole.
+
+    Who reads a replaced cell reads the position that it was written at; the others stand where the
+    head stood. What is replayed after that, with another stride, rolls nothing back.
+    """
+    store = CassandraStore(emptied(database), clock=SystemClock())
+    published(store, FIRST)
+    store.write_head(FIRST, 0, [(b"a", b"a5"), (b"b", b"b5")], Head(5, 5, 5))
+    name = store._head(FIRST, 0)
+    ahead = store._positions.now(VIEW, name).followed_by(Head(9, 9, 9))
+    store._parts.fill_head(VIEW, Part(1, name, 0), {b"a": b"a9"}, ahead)
+    for reader in (store, CassandraStore(database, clock=SystemClock())):
+        a, b = reader.read([(VIEW, b"a"), (VIEW, b"b")], 9_000)
+        assert (a.heads[0], a.positions[0]) == (b"a9", Head(9, 9, 9))
+        assert (b.heads[0], b.positions[0]) == (b"b5", Head(5, 5, 5))
+    store.write_head(FIRST, 0, [(b"a", b"a7"), (b"b", b"b7")], Head(7, 7, 7))
+    a, b = store.read([(VIEW, b"a"), (VIEW, b"b")], 9_000)
+    assert (a.heads[0], a.positions[0]) == (b"a9", Head(9, 9, 9))
+    assert (b.heads[0], b.positions[0]) == (b"b7", Head(7, 7, 7))
+    store.write_head(FIRST, 0, [(b"b", b"b12")], Head(12, 12, 12))
+    a, b = store.read([(VIEW, b"a"), (VIEW, b"b")], 9_000)
+    assert (a.heads[0], b.heads[0]) == (b"a9", b"b12")
+    assert {each.positions[0] for each in (a, b)} == {Head(12, 12, 12)}
+
+
+def test_another_process_sees_heads_and_versions(database: Database) -> None:
+    """A second store sees cells at once, positions and versions as soon as their life is over."""
+    clock = Calendar()
+    store = CassandraStore(emptied(database), clock=clock)
+    other = CassandraStore(database, clock=clock, life_s=1)
+    assert one(other) == Found()
+    published(store, FIRST)
+    clock.time += SECOND_US
+    assert one(other).version == FIRST
+    store.write_head(FIRST, 0, [(b"a", b"one")], Head(1, 1, 1))
+    store.write_head(FIRST, 1, [], Head(4, 4, 4))
+    clock.time += SECOND_US
+    assert one(other).positions == (Head(1, 1, 1), Head(4, 4, 4))
+    published(store, SECOND)
+    assert other.versions(VIEW) == (SECOND, FIRST)
+    assert one(other).version == SECOND
+
+
+def test_readers_see_one_moment_while_a_head_moves(database: Database) -> None:
+    """Whatever is read while three owners write one head: cell and position are of one moment."""
+    writers = [CassandraStore(emptied(database), clock=SystemClock()) for _ in range(3)]
+    published(writers[0], FIRST)
+    writers[0].write_head(FIRST, 0, [(b"a", b"1")], Head(1, 1, 1))
+    reader = CassandraStore(database, clock=SystemClock(), life_s=0.01)
+
+    def write(store: CassandraStore, offsets: range) -> None:
+        for offset in offsets:  # the state of "a" is a function of the offset, as a stream's is
+            store.write_head(FIRST, 0, [(b"a", b"%d" % offset)], Head(offset, offset, offset))
+
+    seen = 0
+    with ThreadPoolExecutor(3) as pool:
+        jobs = [pool.submit(write, s, range(2, 200, 1 + i)) for i, s in enumerate(writers)]
+        while not all(job.done() for job in jobs):
+            found = one(reader)
+            offset = found.positions[0].offset
+            assert found.heads[0] == b"%d" % offset
+            assert offset >= seen
+            seen = offset
+        for job in jobs:
+            job.result()
+    assert one(reader).positions[0].offset == 199
+
+
+def test_publishers_beside_each_other_lose_nothing(database: Database) -> None:
+    """Eight processes that each write and publish versions of one view: every one is there."""
+    emptied(database)
+
+    def publish(place: int) -> None:
+        store = CassandraStore(database, clock=SystemClock())
+        for number in range(place, 40, 8):
+            published(store, Version(VIEW, number + 1, number, 1))
+            store.write_head(Version(VIEW, number + 1, number, 1), 0, [], Head(1, 1, 1))
+
+    with ThreadPoolExecutor(8) as pool:
+        for job in [pool.submit(publish, place) for place in range(8)]:
+            job.result()
+    versions = CassandraStore(database, clock=SystemClock()).versions(VIEW)
+    assert sorted(version.number for version in versions) == list(range(1, 41))
+
+
+def test_a_damaged_cell_is_damage_and_not_absence(database: Database) -> None:
+    """A byte that changed in the database is found in cell, position and ledger."""
+    store = CassandraStore(emptied(database), clock=SystemClock())
+    published(store, FIRST)
+    store.write_head(FIRST, 0, [(b"a", b"head")], Head(1, 1, 1))
+    session = database._session
+    session.execute(
+        "UPDATE promises.positions SET position = 0x0102 WHERE part = %s", (store._head(FIRST, 0),)
+    )
+    with pytest.raises(DamagedData, match="head"):
+        one(CassandraStore(database, clock=SystemClock()))
+    rows = session.execute("SELECT entity, feature_view, version, part FROM promises.cells")
+    for row in list(rows):
+        session.execute("UPDATE promises.cells USING TIMESTAMP 9999999999999999 SET cell = 0x01 "
+                        "WHERE entity=%s AND feature_view=%s AND version=%s AND part=%s",
+                        row)  # fmt: skip
+    with pytest.raises(DamagedData):
+        one(store)
+    session.execute("UPDATE promises.ledgers SET ledger = 0x0a0b0c0d WHERE feature_view = %s",
+                    (VIEW,))  # fmt: skip
+    with pytest.raises(DamagedData):
+        store.versions(VIEW)
+
+
+def test_a_cell_that_is_too_large_is_refused_whole(database: Database) -> None:
+    """What Cassandra cannot take is an error, and its version cannot be published."""
+    store = CassandraStore(emptied(database), clock=SystemClock())
+    published(store, FIRST)
+    with pytest.raises(Unavailable, match="cannot answer"):
+        store.write_tail(SECOND, [(b"a", bytes(20_000_000))])
+    with pytest.raises(NotFound):
+        store.publish(SECOND)
+    assert one(store).tail == b"tail 1"
+
+
+def test_an_offset_has_a_limit_that_is_told(database: Database) -> None:
+    """An offset that no timestamp can hold is refused, the greatest that can is kept."""
+    store = CassandraStore(emptied(database), clock=SystemClock())
+    published(store, FIRST)
+    with pytest.raises(BadInput, match="offset"):
+        store.write_head(FIRST, 0, [], Head(1 << 47))
+    store.write_head(FIRST, 0, [(b"a", b"last")], Head((1 << 47) - 1))
+    assert one(store).heads[0] == b"last"
