@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 
 from features.clock import SystemClock
 from features.errors import BadInput, Conflict, DamagedData, NotFound, Unavailable
-from features.online.cassandra import CassandraOptions, CassandraStore, Database, connect
+from features.online.cassandra import CassandraOptions, CassandraStore, Database
 from features.online.cassandra.ledger import Part, begun, built
 from features.online.memory import MemoryStore
 from features.online.store import Found, Head, OnlineStore, Version
+from tests.online_commands import bring_and_get, installation, online_finding
 from tests.online_promises import (
     FIRST,
     SECOND,
@@ -49,7 +54,7 @@ def options(node: CassandraNode, keyspace: str = "promises") -> CassandraOptions
 @pytest.fixture(scope="module")
 def database(node: CassandraNode) -> Iterator[Database]:
     """A session for the module."""
-    opened = connect(options(node))
+    opened = Database(options(node))
     yield opened
     opened.close()
 
@@ -57,7 +62,7 @@ def database(node: CassandraNode) -> Iterator[Database]:
 def emptied(database: Database) -> Database:
     """The same session over empty tables."""
     for table in TABLES:
-        database._session.execute(f"TRUNCATE promises.{table}", timeout=60.0)
+        database.session.execute(f"TRUNCATE promises.{table}", timeout=60.0)
     return database
 
 
@@ -85,7 +90,7 @@ def test_two_stores_one_behaviour(database: Database, script: Script) -> None:
 
 def count(database: Database, table: str) -> int:
     """How many rows a table has."""
-    (row,) = database._session.execute(f"SELECT COUNT(*) FROM promises.{table}", timeout=60.0)
+    (row,) = database.session.execute(f"SELECT COUNT(*) FROM promises.{table}", timeout=60.0)
     return int(row[0])
 
 
@@ -239,7 +244,7 @@ def test_a_damaged_cell_is_damage_and_not_absence(database: Database) -> None:
     store = CassandraStore(emptied(database), clock=SystemClock())
     published(store, FIRST)
     store.write_head(FIRST, 0, [(b"a", b"head")], Head(1, 1, 1))
-    session = database._session
+    session = database.session
     session.execute(
         "UPDATE promises.positions SET position = 0x0102 WHERE part = %s", (store._head(FIRST, 0),)
     )
@@ -277,3 +282,80 @@ def test_an_offset_has_a_limit_that_is_told(database: Database) -> None:
         store.write_head(FIRST, 0, [], Head(1 << 47))
     store.write_head(FIRST, 0, [(b"a", b"last")], Head((1 << 47) - 1))
     assert one(store).heads[0] == b"last"
+
+
+def test_the_commands_use_it_by_settings(node: CassandraNode, tmp_path: Path) -> None:
+    """Materialize, get and doctor work on it; the keyspace is made by the first of them."""
+    platform = installation(
+        tmp_path / "home",
+        store="cassandra",
+        cassandra_contact_points=f" {node.address} , {node.address}",
+        cassandra_port=str(node.port),
+        cassandra_keyspace="by_settings",
+        cassandra_replication="1",
+        deadline_s="10",
+    )
+    bring_and_get(platform)
+    assert online_finding(platform) == ("ok", "writes to cassandra")
+
+
+def test_a_wrong_address_data_centre_and_keyspace_are_told(
+    node: CassandraNode, database: Database, tmp_path: Path
+) -> None:
+    """Nobody there, a data centre without nodes, a wrong name: an error with a hint, soon."""
+    published(CassandraStore(emptied(database), clock=SystemClock()), FIRST)
+    good = options(node)
+    for wrong in (
+        replace(good, contact_points=("127.0.0.99",), deadline_s=1.0),
+        replace(good, data_centre="elsewhere"),
+    ):
+        store = CassandraStore(Database(wrong), clock=SystemClock())
+        for _ in range(2):
+            with pytest.raises(Unavailable) as caught:
+                store.read([(VIEW, b"a")], 0)
+            assert "data centre" in caught.value.hint
+    with pytest.raises(BadInput, match="keyspace"):
+        Database(replace(good, keyspace="x; DROP"))
+    for missing in (
+        replace(good, user="u", password_file=str(tmp_path / "none")),
+        replace(good, ca_file=str(tmp_path / "none")),
+    ):
+        with pytest.raises(BadInput, match="cannot be read"):
+            Database(missing)
+
+
+def test_a_killed_node_has_everything_when_it_is_back(tmp_path: Path) -> None:
+    """kill -9 amid head writes: Unavailable, then all that a durable node acknowledged."""
+    with cassandra_nodes(tmp_path, durable=True) as (own,):
+        database = Database(replace(options(own), deadline_s=4.0))
+        store = CassandraStore(database, clock=SystemClock())
+        published(store, FIRST)
+        acknowledged = [0]
+
+        def write() -> None:
+            for number in itertools.count(1):
+                cells = [(b"%d" % i, b"%d" % number) for i in range(20)]
+                try:
+                    store.write_head(FIRST, 0, cells, Head(number, number, number))
+                except Unavailable:
+                    return
+                acknowledged[0] = number
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        while acknowledged[0] < 50:
+            writer.join(0.01)
+            assert writer.is_alive()
+        own.process.kill()
+        writer.join(60)
+        with pytest.raises(Unavailable, match="cannot answer"):
+            one(store)
+        own.start()
+        again = CassandraStore(Database(options(own)), clock=SystemClock())
+        for i in range(20):
+            found = one(again, b"%d" % i)
+            offset = found.positions[0].offset
+            assert acknowledged[0] <= offset <= acknowledged[0] + 1
+            assert found.heads[0] == b"%d" % offset
+        database.close()
+        again._parts._database.close()

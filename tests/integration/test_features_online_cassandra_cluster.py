@@ -10,7 +10,7 @@ import pytest
 
 from features.clock import SystemClock
 from features.errors import Unavailable
-from features.online.cassandra import CassandraOptions, CassandraStore, connect
+from features.online.cassandra import CassandraOptions, CassandraStore, Database
 from features.online.store import Found, Head, Version
 from tests.online_promises import VIEW
 from tests.servers.cassandra import DATA_CENTRE, CassandraNode, cassandra_nodes
@@ -68,7 +68,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[CassandraNo
 def store(nodes: list[CassandraNode]) -> Iterator[CassandraStore]:
     """A store of three replicas, of which two must answer."""
     addresses = tuple(node.address for node in nodes)
-    database = connect(
+    database = Database(
         CassandraOptions(
             addresses, DATA_CENTRE, "ring", nodes[0].port, replication=3, deadline_s=DEADLINE_S
         )

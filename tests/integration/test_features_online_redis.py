@@ -17,6 +17,7 @@ from features.errors import BadInput, DamagedData, Unavailable
 from features.online.memory import MemoryStore
 from features.online.redis import RedisOptions, RedisStore, connect
 from features.online.store import Found, Head, OnlineStore, Version
+from tests.online_commands import bring_and_get, installation, online_finding, states
 from tests.online_promises import FIRST, SECOND, VIEW, OnlineStorePromises, one, published
 from tests.online_scripts import VIEWS, Script, run_beside, scripts
 from tests.servers.redis import RedisServer, redis_server
@@ -253,3 +254,15 @@ def test_nobody_there_is_unavailable(own: RedisServer) -> None:
     own.process.kill()
     with pytest.raises(Unavailable, match="cannot be reached"):
         store.read([(VIEW, b"a")], 0)
+
+
+def test_the_commands_use_it_by_settings(own: RedisServer, tmp_path: Path) -> None:
+    """Materialize, get and doctor work on it; without it values are errors, never "no events"."""
+    platform = installation(tmp_path / "home", store="redis", redis_url=own.url)
+    bring_and_get(platform)
+    assert online_finding(platform) == ("ok", "writes to redis")
+    own.process.kill()
+    assert states(platform) == {"error"}
+    assert online_finding(platform)[0] == "broken"
+    own.start()
+    assert "value" in states(platform)

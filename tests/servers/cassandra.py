@@ -17,7 +17,6 @@ from tests.servers.process import ServerProcess, missing
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = "5.0.6"
 DATA_CENTRE = "datacenter1"
-_READY = "Starting listening for CQL clients"
 _START_SECONDS = 180
 
 _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
@@ -44,48 +43,62 @@ _OPENED = (
     "java.base/jdk.internal.module java.base/jdk.internal.ref java.base/jdk.internal.reflect "
     "java.base/jdk.internal.util.jar jdk.management/com.sun.management.internal"
 )
-_FAST_START = {
+_RING = {"cassandra.ring_delay_ms": "5000"}
+_ALONE = {
     "cassandra.ring_delay_ms": "1000",
     "cassandra.superuser_setup_delay_ms": "0",
     "cassandra.skip_wait_for_gossip_to_settle": "0",
 }
 
 
+_PERIODIC = "commitlog_sync: periodic\ncommitlog_sync_period: 10000ms"
+_BATCH = "commitlog_sync: batch"
+
+
 class CassandraNode:
     """One node on an address of the loopback network; its data outlive ``kill``."""
 
     def __init__(
-        self, folder: Path, address: str, ports: tuple[int, int], seeds: str, heap: str, alone: bool
+        self, folder: Path, address: str, ports: tuple[int, int], yaml: str, options: list[str]
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.address, self.port = address, ports[0]
-        yaml = folder / "cassandra.yaml"
-        yaml.write_text(_yaml(folder, address, ports, seeds))
-        self._log = folder / "cassandra.log"
-        self._skip = 0
-        self.process = ServerProcess(_command(yaml, folder, heap, alone), self._log, folder)
+        config = folder / "cassandra.yaml"
+        config.write_text(yaml)
+        command = _command(config, folder, options)
+        self.process = ServerProcess(command, folder / "cassandra.log", folder)
 
     def start(self) -> None:
         """Starts it, with the data that it had."""
-        self._skip = self._log.stat().st_size if self._log.exists() else 0
-        self.process.start(self._is_ready, _START_SECONDS)
+        self.process.start(self._listens, _START_SECONDS)
 
-    def _is_ready(self) -> bool:
-        return _READY in self._log.read_bytes()[self._skip :].decode(errors="replace")
+    def _listens(self) -> bool:
+        try:
+            socket.create_connection((self.address, self.port), 1).close()
+        except OSError:
+            return False
+        return True
 
 
 @contextmanager
 def cassandra_nodes(
-    folder: Path, number: int = 1, heap: str = "768m"
+    folder: Path, number: int = 1, heap: str = "768m", durable: bool = False
 ) -> Iterator[list[CassandraNode]]:
-    """So many running nodes, gone afterwards; skips, or fails in CI, without Java and Maven."""
+    """So many running nodes, gone afterwards; skips, or fails in CI, without Java and Maven.
+
+    A ``durable`` node acknowledges what is on its disk; others what they will have there within ten
+    seconds, as Cassandra does unless told otherwise.
+    """
     addresses = [f"127.0.0.{place}" for place in range(1, number + 1)]
-    jars()
     ports = _free_ports(addresses)
-    nodes = [
-        CassandraNode(folder / a, a, ports, addresses[0], heap, alone=number == 1)
-        for a in addresses
-    ]
+    options = [f"-Xms{heap}", f"-Xmx{heap}"]
+    options += [f"-D{name}={value}" for name, value in (_ALONE if number == 1 else _RING).items()]
+    nodes = []
+    for address in addresses:
+        yaml = _yaml(
+            folder / address, address, ports, addresses[0], _BATCH if durable else _PERIODIC
+        )
+        nodes.append(CassandraNode(folder / address, address, ports, yaml, options))
     try:
         for node in nodes:
             node.start()
@@ -125,7 +138,7 @@ def _fetch(folder: Path) -> None:
         (folder / "complete").touch()
 
 
-def _command(yaml: Path, folder: Path, heap: str, alone: bool) -> list[str]:
+def _command(yaml: Path, folder: Path, options: list[str]) -> list[str]:
     settings = {
         "cassandra.config": yaml.as_uri(),
         "cassandra.storagedir": str(folder),
@@ -133,26 +146,24 @@ def _command(yaml: Path, folder: Path, heap: str, alone: bool) -> list[str]:
         "jdk.attach.allowAttachSelf": "true",
         "java.io.tmpdir": str(folder),
         "io.netty.tryReflectionSetAccessible": "true",
-        **(_FAST_START if alone else {"cassandra.ring_delay_ms": "5000"}),
     }
     exported = [f"--add-exports={name}=ALL-UNNAMED" for name in _EXPORTED.split()]
     opened = [f"--add-opens={name}=ALL-UNNAMED" for name in _OPENED.split()]
     return [
-        "java", f"-Xms{heap}", f"-Xmx{heap}", "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=256m",
+        "java", *options, "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=256m",
         *exported, *opened, *(f"-D{name}={value}" for name, value in settings.items()),
         "-cp", f"{jars()}/*", "org.apache.cassandra.service.CassandraDaemon",
     ]  # fmt: skip
 
 
-def _yaml(folder: Path, address: str, ports: tuple[int, int], seeds: str) -> str:
+def _yaml(folder: Path, address: str, ports: tuple[int, int], seeds: str, commitlog: str) -> str:
     return f"""
 cluster_name: tests
 num_tokens: 16
 partitioner: org.apache.cassandra.dht.Murmur3Partitioner
 endpoint_snitch: SimpleSnitch
 paxos_variant: v2
-commitlog_sync: periodic
-commitlog_sync_period: 10000ms
+{commitlog}
 commitlog_directory: {folder}/commitlog
 data_file_directories: ['{folder}/data']
 hints_directory: {folder}/hints

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from cassandra.protocol import ErrorMessage
 from cassandra.query import tuple_factory
 
 from features.errors import BadInput, Unavailable
-from features.online.cassandra.schema import create_schema
+from features.online.cassandra.schema import checked_keyspace, create_schema
 
 CONCURRENCY = 64
 """How many statements of one call are under way at once."""
@@ -55,45 +56,56 @@ class CassandraOptions:
     ca_file: str = ""
 
 
-class Database:
-    """A session with the tables that the store needs; may be shared by threads, not by processes.
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement in CQL on the tables of ``{keyspace}``.
 
-    Every statement is a prepared one at LOCAL_QUORUM. Raises Unavailable for whatever the driver
+    A ``serial`` one reads what lightweight transactions have agreed on. One that is not
+    ``idempotent`` is never sent twice on suspicion.
+    """
+
+    cql: str
+    serial: bool = False
+    idempotent: bool = True
+
+
+class Database:
+    """A session with the tables that the store needs, opened by the first statement.
+
+    It may be shared by threads, not by processes. Statements are prepared, at LOCAL_QUORUM.
+    Keyspace and tables are made if they are not there. Raises Unavailable for whatever the driver
     reports.
     """
 
-    def __init__(self, session: Any, keyspace: str) -> None:
-        self._session = session
-        self._keyspace = keyspace
+    def __init__(self, options: CassandraOptions) -> None:
+        if Cluster.connection_class is not LibevConnection:
+            raise Unavailable(
+                "The Cassandra driver runs without its libev event loop.",
+                "Install the driver from its wheel; do not import gevent or eventlet.",
+            )
+        self._options = options
+        self._keyspace = checked_keyspace(options.keyspace)
+        self._auth, self._tls = _auth(options), _tls(options)
+        self._opened: Any = None
+        self._prepared: dict[Statement, Any] = {}
+        self._lock = threading.Lock()
 
-    def prepare(self, cql: str, *, serial: bool = False, idempotent: bool = True) -> Any:
-        """A statement on tables of ``{keyspace}``.
-
-        ``serial`` reads what lightweight transactions have agreed on.
-        """
-        with answers():
-            statement = self._session.prepare(cql.format(keyspace=self._keyspace))
-        statement.is_idempotent = idempotent
-        if serial:
-            statement.consistency_level = ConsistencyLevel.LOCAL_SERIAL
-        return statement
-
-    def rows(self, statement: Any, values: Row) -> list[Row]:
+    def rows(self, statement: Statement, values: Row) -> list[Row]:
         """All rows of one statement."""
         with answers():
-            return list(self._session.execute(statement, values))
+            return list(self.session.execute(self._ready(statement), values))
 
-    def many(self, statement: Any, values: Sequence[Row]) -> list[list[Row]]:
+    def many(self, statement: Statement, values: Sequence[Row]) -> list[list[Row]]:
         """The rows of one statement for each of the values, in order; all or Unavailable."""
         if len(values) == 1:
             return [self.rows(statement, values[0])]
         with answers():
             found = execute_concurrent_with_args(
-                self._session, statement, values, concurrency=CONCURRENCY
+                self.session, self._ready(statement), values, concurrency=CONCURRENCY
             )
             return [list(result.result_or_exc) for result in found]
 
-    def write(self, statement: Any, values: Sequence[Row]) -> None:
+    def write(self, statement: Statement, values: Sequence[Row]) -> None:
         """Writes each of the values; all of them again if some failed, for they are idempotent."""
         for left in reversed(range(_WRITE_TRIES)):
             try:
@@ -104,39 +116,49 @@ class Database:
             else:
                 return
 
+    @property
+    def session(self) -> Any:
+        """The driver's session; errors are the driver's own."""
+        if self._opened is None:
+            with self._lock:
+                if self._opened is None:
+                    self._opened = self._connected()
+        return self._opened
+
     def close(self) -> None:
         """Ends the session and its threads."""
-        self._session.cluster.shutdown()
+        if self._opened is not None:
+            self._opened.cluster.shutdown()
 
+    def _ready(self, statement: Statement) -> Any:
+        ready = self._prepared.get(statement)
+        if ready is None:
+            ready = self.session.prepare(statement.cql.format(keyspace=self._keyspace))
+            ready.is_idempotent = statement.idempotent
+            if statement.serial:
+                ready.consistency_level = ConsistencyLevel.LOCAL_SERIAL
+            self._prepared[statement] = ready
+        return ready
 
-def connect(options: CassandraOptions) -> Database:
-    """A session of this process, with keyspace and tables made if they are not there.
-
-    Raises Unavailable if no node of the data centre answers.
-    """
-    if Cluster.connection_class is not LibevConnection:
-        raise Unavailable(
-            "The Cassandra driver runs without its libev event loop.",
-            "Install the driver from its wheel; do not import gevent or eventlet.",
+    def _connected(self) -> Any:
+        options = self._options
+        cluster = Cluster(
+            list(options.contact_points),
+            port=options.port,
+            protocol_version=_PROTOCOL,
+            execution_profiles={EXEC_PROFILE_DEFAULT: _profile(options)},
+            auth_provider=self._auth,
+            ssl_context=self._tls,
+            connect_timeout=options.deadline_s,
+            control_connection_timeout=options.deadline_s,
         )
-    cluster = Cluster(
-        list(options.contact_points),
-        port=options.port,
-        protocol_version=_PROTOCOL,
-        execution_profiles={EXEC_PROFILE_DEFAULT: _profile(options)},
-        auth_provider=_auth(options),
-        ssl_context=_tls(options),
-        connect_timeout=options.deadline_s,
-        control_connection_timeout=options.deadline_s,
-    )
-    try:
-        with answers():
+        try:
             session = cluster.connect()
-            create_schema(session, options.keyspace, options.data_centre, options.replication)
-    except BaseException:
-        cluster.shutdown()
-        raise
-    return Database(session, options.keyspace)
+            create_schema(session, self._keyspace, options.data_centre, options.replication)
+        except BaseException:
+            cluster.shutdown()
+            raise
+        return session
 
 
 def _profile(options: CassandraOptions) -> Any:

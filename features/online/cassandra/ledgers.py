@@ -5,21 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from features.clock import Clock
 from features.errors import Unavailable
-from features.online.cassandra.connection import Database
+from features.online.cassandra.connection import Database, Statement
 from features.online.cassandra.ledger import Ledger, opened, packed
 
 _TRIES = 20
 _FAILURES = 3
-_READ = "SELECT number, ledger FROM {keyspace}.ledgers WHERE feature_view = ?"
-_INSERT = (
-    "INSERT INTO {keyspace}.ledgers (feature_view, number, ledger) VALUES (?, ?, ?) IF NOT EXISTS"
+_LOOK = "SELECT number, ledger FROM {keyspace}.ledgers WHERE feature_view = ?"
+_READ, _READ_AGREED = Statement(_LOOK), Statement(_LOOK, serial=True)
+_INSERT = Statement(
+    "INSERT INTO {keyspace}.ledgers (feature_view, number, ledger) VALUES (?, ?, ?) IF NOT EXISTS",
+    idempotent=False,
 )
-_REPLACE = (
-    "UPDATE {keyspace}.ledgers SET number = ?, ledger = ? WHERE feature_view = ? IF number = ?"
+_REPLACE = Statement(
+    "UPDATE {keyspace}.ledgers SET number = ?, ledger = ? WHERE feature_view = ? IF number = ?",
+    idempotent=False,
 )
 
 
@@ -41,10 +43,6 @@ class Ledgers:
         self._life_us = life_us
         self._seen: dict[str, Seen] = {}
         self._lock = threading.Lock()
-        self._read = database.prepare(_READ)
-        self._read_agreed = database.prepare(_READ, serial=True)
-        self._insert = database.prepare(_INSERT, idempotent=False)
-        self._replace = database.prepare(_REPLACE, idempotent=False)
 
     def seen(self, views: Iterable[str]) -> dict[str, Seen]:
         """The ledgers of views as they were not longer ago than their life."""
@@ -68,7 +66,7 @@ class Ledgers:
         """
         failures = 0
         for _ in range(_TRIES):
-            seen = self._look([view], self._read_agreed)[0]
+            seen = self._look([view], _READ_AGREED)[0]
             after = change(seen.ledger)
             if after == seen.ledger:
                 return
@@ -88,14 +86,14 @@ class Ledgers:
     def _swap(self, view: str, number: int, raw: bytes) -> bool:
         """Whether the ledger was still in the state of that number, and is replaced."""
         if number:
-            rows = self._database.rows(self._replace, (number + 1, raw, view, number))
+            rows = self._database.rows(_REPLACE, (number + 1, raw, view, number))
         else:
-            rows = self._database.rows(self._insert, (view, 1, raw))
+            rows = self._database.rows(_INSERT, (view, 1, raw))
         return bool(rows[0][0])
 
-    def _look(self, views: list[str], statement: Any = None) -> list[Seen]:
+    def _look(self, views: list[str], statement: Statement = _READ) -> list[Seen]:
         now = self._clock.now()
-        found = self._database.many(statement or self._read, [(view,) for view in views])
+        found = self._database.many(statement, [(view,) for view in views])
         for view, rows in zip(views, found, strict=True):
             number, raw = rows[0] if rows else (0, None)
             known = self._seen.get(view)

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from features.online.cassandra.cells import REMOVED, Kept, entity_of, packed_head_cell
-from features.online.cassandra.connection import Database
+from features.online.cassandra.connection import Database, Statement
 from features.online.cassandra.ledger import Part
 from features.online.sealing import sealed_cell
 from features.online.store import Cell
@@ -16,19 +16,21 @@ _CHUNK_CELLS, _CHUNK_BYTES = 512, 1 << 20
 _REMEMBERED = 200_000
 
 _ONE = "WHERE entity = ? AND feature_view = ? AND version = ? AND part = ?"
-_WRITE = (
+_WRITE = Statement(
     "INSERT INTO {keyspace}.cells (entity, feature_view, version, part, cell) "
     "VALUES (?, ?, ?, ?, ?) USING TIMESTAMP ?"
 )
-_READ = (
+_READ = Statement(
     "SELECT part, cell FROM {keyspace}.cells "
     "WHERE entity = ? AND (feature_view, version, part) IN ?"
 )
-_HAS = f"SELECT part FROM {{keyspace}}.cells {_ONE}"
-_REMOVE = f"DELETE FROM {{keyspace}}.cells USING TIMESTAMP ? {_ONE}"
-_LIST = "INSERT INTO {keyspace}.manifests (part, bucket, chunk, entities) VALUES (?, ?, ?, ?)"
-_LISTED = "SELECT entities FROM {keyspace}.manifests WHERE part = ? AND bucket = ?"
-_UNLIST = "DELETE FROM {keyspace}.manifests WHERE part = ? AND bucket = ?"
+_HAS = Statement(f"SELECT part FROM {{keyspace}}.cells {_ONE}")
+_REMOVE = Statement(f"DELETE FROM {{keyspace}}.cells USING TIMESTAMP ? {_ONE}")
+_LIST = Statement(
+    "INSERT INTO {keyspace}.manifests (part, bucket, chunk, entities) VALUES (?, ?, ?, ?)"
+)
+_LISTED = Statement("SELECT entities FROM {keyspace}.manifests WHERE part = ? AND bucket = ?")
+_UNLIST = Statement("DELETE FROM {keyspace}.manifests WHERE part = ? AND bucket = ?")
 
 Place = tuple[str, int, str]
 """View, number of the version, name of the part."""
@@ -40,13 +42,6 @@ class Parts:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._listed_here: set[tuple[str, bytes]] = set()
-        self._write = database.prepare(_WRITE)
-        self._read = database.prepare(_READ)
-        self._has = database.prepare(_HAS)
-        self._remove = database.prepare(_REMOVE)
-        self._list = database.prepare(_LIST)
-        self._listed = database.prepare(_LISTED)
-        self._unlist = database.prepare(_UNLIST)
 
     def fill_tail(self, view: str, tail: Part, cells: Iterable[Cell], cut: int) -> int:
         """Writes the cells of a tail and returns their number; of a key the last one counts.
@@ -77,7 +72,7 @@ class Parts:
     def read(self, wanted: Mapping[bytes, Sequence[Place]]) -> dict[tuple[bytes, str], bytes]:
         """By key and part the cells that there are, with one statement for each entity."""
         asked = [(entity_of(key), list(places)) for key, places in wanted.items()]
-        found = self._database.many(self._read, asked)
+        found = self._database.many(_READ, asked)
         return {
             (key, part): cell
             for key, rows in zip(wanted, found, strict=True)
@@ -87,22 +82,22 @@ class Parts:
     def remove(self, view: str, part: Part) -> None:
         """Removes all cells of a part, then what lists them; can be repeated if it was cut off."""
         for bucket in range(_BUCKETS):
-            for (entities,) in self._database.rows(self._listed, (part.name, bucket)):
+            for (entities,) in self._database.rows(_LISTED, (part.name, bucket)):
                 rows = [(REMOVED, entity, view, part.number, part.name) for entity in entities]
-                self._database.write(self._remove, rows)
-            self._database.write(self._unlist, [(part.name, bucket)])
+                self._database.write(_REMOVE, rows)
+            self._database.write(_UNLIST, [(part.name, bucket)])
 
     def _put(self, view: str, part: Part, entities: Mapping[bytes, bytes], timestamp: int) -> None:
         rows = [
             (entity, view, part.number, part.name, cell, timestamp)
             for entity, cell in entities.items()
         ]
-        self._database.write(self._write, rows)
+        self._database.write(_WRITE, rows)
 
     def _enter(self, name: str, entities: list[bytes]) -> None:
         """Lists entities in a part's manifest."""
         chunk = uuid.uuid4()
-        self._database.write(self._list, [(name, chunk.int % _BUCKETS, chunk, entities)])
+        self._database.write(_LIST, [(name, chunk.int % _BUCKETS, chunk, entities)])
 
     def _enter_new(self, name: str, entities: list[bytes]) -> None:
         """Lists entities in a part's manifest, but those that this process has just listed."""
@@ -116,7 +111,7 @@ class Parts:
     def _count(self, view: str, tail: Part, keys: list[bytes]) -> int:
         """How many of the keys the tail has already."""
         rows = [(entity_of(key), view, tail.number, tail.name) for key in keys]
-        return sum(bool(found) for found in self._database.many(self._has, rows))
+        return sum(bool(found) for found in self._database.many(_HAS, rows))
 
 
 def _chunks(cells: Iterable[Cell]) -> Iterator[dict[bytes, bytes]]:

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 
 from features.clock import Clock
 from features.online.cassandra.cells import REMOVED, Kept, opened_position, packed_position
-from features.online.cassandra.connection import Database
+from features.online.cassandra.connection import Database, Statement
 from features.online.store import Head
 
-_READ = "SELECT position FROM {keyspace}.positions WHERE part = ?"
-_WRITE = "INSERT INTO {keyspace}.positions (part, position) VALUES (?, ?) USING TIMESTAMP ?"
-_REMOVE = "DELETE FROM {keyspace}.positions USING TIMESTAMP ? WHERE part = ?"
+_READ = Statement("SELECT position FROM {keyspace}.positions WHERE part = ?")
+_WRITE = Statement(
+    "INSERT INTO {keyspace}.positions (part, position) VALUES (?, ?) USING TIMESTAMP ?"
+)
+_REMOVE = Statement("DELETE FROM {keyspace}.positions USING TIMESTAMP ? WHERE part = ?")
 
 _REMEMBERED = 10_000
 NOTHING = Kept(Head())
@@ -32,9 +34,6 @@ class Positions:
         self._life_us = life_us
         self._seen: dict[str, tuple[int, Kept]] = {}
         self._lock = threading.Lock()
-        self._read = database.prepare(_READ)
-        self._write = database.prepare(_WRITE)
-        self._remove = database.prepare(_REMOVE)
 
     def seen(self, view: str, parts: Sequence[str]) -> list[Kept]:
         """The positions of a view's heads as they were not longer ago than their life."""
@@ -52,19 +51,19 @@ class Positions:
 
     def write(self, part: str, kept: Kept) -> None:
         """Moves a head's position; one that is behind changes nothing."""
-        self._database.write(self._write, [(part, packed_position(kept), kept.timestamp)])
+        self._database.write(_WRITE, [(part, packed_position(kept), kept.timestamp)])
         self._see(part, kept, self._clock.now())
 
     def remove(self, part: str) -> None:
         """Removes a head's position for ever."""
-        self._database.write(self._remove, [(REMOVED, part)])
+        self._database.write(_REMOVE, [(REMOVED, part)])
         self._seen.pop(part, None)
 
     def _look(self, view: str, parts: list[str]) -> list[Kept]:
         now = self._clock.now()
         if len(self._seen) > _REMEMBERED:  # most are of versions that are gone
             self._seen.clear()
-        found = self._database.many(self._read, [(part,) for part in parts])
+        found = self._database.many(_READ, [(part,) for part in parts])
         return [
             self._see(part, opened_position(rows[0][0], view) if rows else NOTHING, now)
             for part, rows in zip(parts, found, strict=True)

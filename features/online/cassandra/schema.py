@@ -28,12 +28,17 @@ TABLES = (
 _NAMES = ("cells", "ledgers", "positions", "manifests")
 
 
-def create_schema(session: Any, keyspace: str, data_centre: str, replication: int) -> None:
-    """Makes the keyspace and its tables if they are not there; BadInput for a name that is none."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,47}", keyspace):
+def checked_keyspace(name: str) -> str:
+    """A keyspace's name; BadInput if it is none, for it becomes a part of statements."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,47}", name):
         raise BadInput(
-            f"{keyspace!r} is no name of a keyspace.", "Small letters, digits and underscores."
+            f"{name!r} is no name of a keyspace.", "Small letters, digits and underscores."
         )
+    return name
+
+
+def create_schema(session: Any, keyspace: str, data_centre: str, replication: int) -> None:
+    """Makes the keyspace and its tables if they are not there."""
     known = session.cluster.metadata.keyspaces.get(keyspace)
     if known is None:
         place = data_centre.replace("'", "''")
