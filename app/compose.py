@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +15,13 @@ from app.control.catalog import Catalog
 from app.control.definitions import library_of
 from app.home import Home
 from app.lifecycle.cluster import Cluster, running_cluster
-from app.settings import Settings, checked_settings, load_settings
+from app.settings import OnlineSettings, Settings, checked_settings, load_settings
 from features.clock import Clock, SystemClock
 from features.library import Library
 
 if TYPE_CHECKING:
     from features.offline.lake import Lake
+    from features.online.cassandra import Database
     from features.online.store import OnlineStore
     from features.stream.log import EventLog
     from training.artifacts import ArtifactStore
@@ -50,7 +52,14 @@ class Platform:
         return IcebergLake(self.home.lake)
 
     def online(self) -> OnlineStore:
-        """The online store: LMDB files."""
+        """The online store of the settings: LMDB files, Redis or Cassandra."""
+        settings = self.settings.online
+        if settings.store == "redis":
+            return redis_store(settings)
+        if settings.store == "cassandra":
+            from features.online.cassandra import CassandraStore
+
+            return CassandraStore(cassandra_database(settings), clock=self.clock)
         from features.online.lmdb import LmdbStore
 
         return LmdbStore(self.home.online)
@@ -122,6 +131,36 @@ class Platform:
             return {}
         lake = self.lake()
         return {name: lake.describe(name).rows for name in lake.tables()}
+
+
+@functools.cache
+def redis_store(settings: OnlineSettings) -> OnlineStore:
+    """The online store in Redis; a process has one pool of connections."""
+    from features.online.redis import RedisOptions, RedisStore, connect
+
+    options = RedisOptions(settings.redis_url, settings.deadline_s, settings.redis_password_file)
+    return RedisStore(connect(options), prefix=settings.redis_prefix)
+
+
+@functools.cache
+def cassandra_database(settings: OnlineSettings) -> Database:
+    """The session with Cassandra; a process has one, which ends with it."""
+    from features.online.cassandra import CassandraOptions, Database
+
+    points = settings.cassandra_contact_points.split(",")
+    return Database(
+        CassandraOptions(
+            contact_points=tuple(point.strip() for point in points),
+            data_centre=settings.cassandra_data_centre,
+            keyspace=settings.cassandra_keyspace,
+            port=settings.cassandra_port,
+            replication=settings.cassandra_replication,
+            deadline_s=settings.deadline_s,
+            user=settings.cassandra_user,
+            password_file=settings.cassandra_password_file,
+            ca_file=settings.cassandra_ca_file,
+        )
+    )
 
 
 def open_platform(config: Path | None = None) -> Platform:

@@ -27,10 +27,12 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PREFIX = "TONDO_"
 CONFIG_VARIABLE = "TONDO_CONFIG"
 CLUSTER_VARIABLE = "TONDO_CLUSTER"
-_NOT_SETTINGS = frozenset({CONFIG_VARIABLE, CLUSTER_VARIABLE})
+SERVERS_VARIABLE = "TONDO_SERVERS_DIR"  # where the tests keep the servers that they start
+_NOT_SETTINGS = frozenset({CONFIG_VARIABLE, CLUSTER_VARIABLE, SERVERS_VARIABLE})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+_WholePath = Annotated[str, Field(pattern=r"^(/.*)?$")]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -123,9 +125,29 @@ class LakeSettings(_Group):
 
 
 class OnlineSettings(_Group):
-    """Reading online features."""
+    """The online store, and reading it. Passwords stand in files of their own."""
 
     cache_s: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    store: Literal["embedded", "redis", "cassandra"]
+    deadline_s: Seconds
+    redis_url: Annotated[str, Field(pattern=r"^(redis|rediss|unix)://")]
+    redis_prefix: Annotated[str, Field(min_length=1)]
+    redis_password_file: _WholePath
+    cassandra_contact_points: Annotated[str, Field(min_length=1)]
+    cassandra_port: Port
+    cassandra_data_centre: Annotated[str, Field(min_length=1)]
+    cassandra_keyspace: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,47}$")]
+    cassandra_replication: Annotated[int, Field(ge=1)]
+    cassandra_user: str
+    cassandra_password_file: _WholePath
+    cassandra_ca_file: _WholePath
+
+    @model_validator(mode="after")
+    def _no_password_in_the_open(self) -> OnlineSettings:
+        user, at, _ = self.redis_url.partition("://")[2].partition("@")
+        if (at and ":" in user) or "password=" in self.redis_url:
+            raise ValueError("redis_url has a password: put it into redis_password_file")
+        return self
 
 
 class Settings(_Group):

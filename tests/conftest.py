@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest.register_assert_rewrite("tests.online_promises", "tests.online_scripts")
+
 ROOT = Path(__file__).resolve().parent.parent
 ON_RAY = ("integration", "scenarios")
 

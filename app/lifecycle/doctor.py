@@ -142,10 +142,14 @@ def _haproxy(platform: Platform) -> Iterator[Finding]:
 
 
 def _online_store(platform: Platform) -> Iterator[Finding]:
+    looked_at = Version("doctor@0", 1, 0)
     with tempfile.TemporaryDirectory(dir=platform.home.root) as folder:
         elsewhere = platform.settings.model_copy(update={"home": Path(folder)})
-        Platform(elsewhere).online().write_tail(Version("doctor@0", 1, 0), [(b"k", b"v")])
-    yield Finding("online store", OK, "writes here")
+        store = Platform(elsewhere).online()
+        store.write_tail(looked_at, [(b"k", b"v")])
+        store.drop(looked_at)
+    kind = platform.settings.online.store
+    yield Finding("online store", OK, "writes here" if kind == "embedded" else f"writes to {kind}")
 
 
 def _lake(platform: Platform) -> Iterator[Finding]:

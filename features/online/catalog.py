@@ -1,4 +1,8 @@
-"""What an embedded online store keeps of a view: its versions, and the files that they are in."""
+"""What an online store keeps of a view: its versions, and the pieces that they are in.
+
+A piece (a whole tail, or one partition's head) is a file where the store is embedded, and a named
+set of cells where a server keeps it. Names never return.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,16 @@ from dataclasses import dataclass
 import orjson
 
 from features.errors import DamagedData
-from features.online.rules import is_other_try
+from features.online.rules import is_current, is_other_try, no_tail
 from features.online.store import Version
 
 
 @dataclass(frozen=True, slots=True)
 class TailFile:
-    """A whole tail: its file's name, its size in bytes and the CRC-32 of all of them."""
+    """A whole tail: its name, its size, and the CRC-32 of all of its bytes.
+
+    The size is in bytes for a file, in cells where a server keeps it; a server has no CRC-32 (0).
+    """
 
     name: str
     size: int
@@ -25,7 +32,7 @@ class TailFile:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One version and its files; ``heads`` are by partition, None where nothing was written."""
+    """One version and its pieces; ``heads`` are by partition, None where nothing was written."""
 
     version: Version
     tail: TailFile | None = None
@@ -67,6 +74,20 @@ def with_current(entries: Entries, version: Version) -> Entries:
 def without(entries: Entries, version: Version) -> Entries:
     """The versions less this one."""
     return tuple(entry for entry in entries if entry.version != version)
+
+
+def promoted(entries: Entries, version: Version) -> Entries:
+    """The versions once this one is published; NotFound without its tail."""
+    if entry_of(entries, version).tail is None:
+        raise no_tail(version)
+    return with_current(entries, version)
+
+
+def dropped(entries: Entries, version: Version) -> Entries:
+    """The versions less one that is not current; Conflict for the current one."""
+    if published(entries)[:1] == (version,):
+        raise is_current(version)
+    return without(entries, version)
 
 
 def published(entries: Entries) -> tuple[Version, ...]:

@@ -27,7 +27,9 @@ ROOM_MAY = {
 ONLY_HERE_MAY = {
     "features/on_ray": {"ray"},
     "features/offline/iceberg": {"pyiceberg"},
+    "features/online/cassandra": {"cassandra"},
     "features/online/lmdb": {"lmdb"},
+    "features/online/redis": {"redis"},
     "features/stream/checkpoint": {"lmdb"},
     "training/on_ray": {"ray", "xgboost"},
     "training/trainers/xgboost": {"xgboost"},
@@ -49,7 +51,9 @@ ONLY_HERE_MAY = {
 
 IMPLEMENTATIONS = (
     "features.offline.iceberg",
+    "features.online.cassandra",
     "features.online.lmdb",
+    "features.online.redis",
     "features.stream.embedded",
     "training.gallery.sqlite",
 )

@@ -81,6 +81,12 @@ def test_a_switch_may_be_written_bare(tmp_path: Path, word: str) -> None:
         ("control: {interval_s: .inf}", "control.interval_s", "TONDO_CONTROL_INTERVAL_S"),
         ("control: {interval_s: .nan}", "control.interval_s", "TONDO_CONTROL_INTERVAL_S"),
         ("control: {interval_s: 0}", "control.interval_s", "TONDO_CONTROL_INTERVAL_S"),
+        ("online: {store: mongo}", "online.store = 'mongo'", "TONDO_ONLINE_STORE"),
+        ("online: {redis_url: 'redis://:secret@h'}", "redis_password_file", ""),
+        ("online: {redis_url: 'redis://h?password=secret'}", "redis_password_file", ""),
+        ("online: {redis_url: http://h}", "online.redis_url", "TONDO_ONLINE_REDIS_URL"),
+        ("online: {cassandra_keyspace: 'A-b'}", "online.cassandra_keyspace", ""),
+        ("online: {cassandra_ca_file: ca.pem}", "online.cassandra_ca_file", ""),
         ("home: ''", "it is empty", "TONDO_HOME"),
         ("home: ~nobody.of.this.name/x", "home", "Write it out"),
     ],
@@ -114,6 +120,13 @@ def test_an_unknown_variable_is_refused_with_the_nearest(tmp_path: Path) -> None
     with pytest.raises(SettingsError) as caught:
         load_settings(None, {"TONDO_HTTP_PRT": "1"}, tmp_path)
     assert "TONDO_HTTP_PORT" in caught.value.hint
+
+
+def test_a_refused_setting_does_not_show_a_password(tmp_path: Path) -> None:
+    """An error about a URL with a password says so without repeating it."""
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, "online: {redis_url: 'redis://:swordfish@h'}")
+    assert "swordfish" not in str(caught.value)
 
 
 def test_settings_survive_the_record_of_the_cluster(tmp_path: Path) -> None:

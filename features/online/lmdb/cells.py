@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
-from features.errors import DamagedData
+from features.online.sealing import RESIDUE, damaged, pack_head, sealed_cell, unpack_head
 from features.online.store import Found, Head, Version
 
 _KEY_BYTES = 511  # LMDB's limit
 _POSITION = bytes(_KEY_BYTES)  # where a head keeps its position: no cell has this key
-_HEAD = struct.Struct("<qq?q")
-_RESIDUE = 0x2144DF1C  # the CRC-32 of any bytes that are followed by their own CRC-32
 
 Get = Callable[[bytes], Any]
 """Looks a stored key up in one file, as of one transaction; the answer is bytes or None."""
@@ -70,7 +67,7 @@ def find(moment: Moment, key: bytes) -> Found:
     seed = crc32(key)
     cell = tail(stored)
     if cell is not None:
-        if crc32(cell, seed) != _RESIDUE:
+        if crc32(cell, seed) != RESIDUE:
             raise damaged(f"A cell of {version.view}")
         cell = cell[:-4]
     if not heads:
@@ -79,7 +76,7 @@ def find(moment: Moment, key: bytes) -> Found:
     for get in heads:
         raw = None if get is None else get(stored)
         if raw is not None:
-            if crc32(raw, seed) != _RESIDUE:
+            if crc32(raw, seed) != RESIDUE:
                 raise damaged(f"A cell of {version.view}")
             raw = raw[:-4]
         cells.append(raw)
@@ -93,32 +90,21 @@ def stored_key(key: bytes) -> bytes:
     return (hashlib.sha256(key).digest() * 16)[:_KEY_BYTES]
 
 
-def sealed_cell(key: bytes, cell: bytes) -> bytes:
-    """A cell, and behind it the checksum of its key and itself."""
-    return cell + crc32(cell, crc32(key)).to_bytes(4, "little")
-
-
 def position_of(txn: Any) -> Head:
     """A head's position as of a transaction; DamagedData if it is not what was written."""
     raw = txn.get(_POSITION)
-    if raw is None or crc32(raw, crc32(_POSITION)) != _RESIDUE:
+    if raw is None or crc32(raw, crc32(_POSITION)) != RESIDUE:
         raise damaged("The position of a head")
-    offset, through, known, newest = _HEAD.unpack(raw[:-4])
-    return Head(offset, newest if known else None, through)
+    return unpack_head(raw[:-4])
 
 
 def write_to_head(environment: Any, rows: list[tuple[bytes, bytes]], head: Head) -> None:
     """Puts cells and position in one transaction, unless the head has come further already."""
     environment.reader_check()
-    packed = _HEAD.pack(head.offset, head.through, head.newest is not None, head.newest or 0)
+    packed = pack_head(head)
     with environment.begin(write=True) as txn:
         if txn.stat()["entries"] and head.offset < position_of(txn).offset:
             return
         for key, cell in rows:
             txn.put(key, cell)
         txn.put(_POSITION, sealed_cell(_POSITION, packed))
-
-
-def damaged(what: str) -> DamagedData:
-    """The error for bytes that are not what was written."""
-    return DamagedData(f"{what} is damaged.", "Materialize the view again.")

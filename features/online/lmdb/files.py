@@ -17,7 +17,8 @@ from typing import Any
 import lmdb
 
 from features.errors import FeatureError, Unavailable
-from features.online.lmdb.cells import damaged, sealed_cell, stored_key
+from features.online.lmdb.cells import stored_key
+from features.online.sealing import damaged, sealed_cell
 from features.online.store import Cell
 
 _TAIL_BYTES = 1 << 30  # doubled while a tail is built, as often as it takes

@@ -31,22 +31,20 @@ from features.online.catalog import (
     Entry,
     TailFile,
     decode,
+    dropped,
     encode,
     entry_of,
     files,
+    promoted,
     published,
-    with_current,
     with_head,
     with_tail,
-    without,
 )
 from features.online.lmdb.cells import (
     HeadFile,
     Moment,
     VersionFiles,
-    damaged,
     find,
-    sealed_cell,
     stored_key,
     write_to_head,
 )
@@ -60,7 +58,8 @@ from features.online.lmdb.files import (
     sync_folder,
     translated,
 )
-from features.online.rules import check_partition, is_current, no_tail, version_at
+from features.online.rules import check_partition, no_tail, version_at
+from features.online.sealing import damaged, sealed_cell
 from features.online.store import Cell, Found, Head, Version
 
 HEAD_BYTES = 16 << 30
@@ -158,7 +157,7 @@ class LmdbStore:
                 raise no_tail(version)
             if checksum_of(self._root / tail.name) != tail.checksum:
                 raise damaged(f"The tail {tail.name}")
-            self._change(version.view, lambda entries: _promoted(entries, version))
+            self._change(version.view, lambda entries: promoted(entries, version))
 
     def versions(self, view: str) -> tuple[Version, ...]:
         """The versions of a view that are kept and were published, the current one first."""
@@ -183,7 +182,7 @@ class LmdbStore:
     def drop(self, version: Version) -> None:
         """Removes a version and its heads, or finds it gone; Conflict for the current one."""
         with answers(f"The version {version.number} of {version.view}"):
-            self._change(version.view, lambda entries: _dropped(entries, version))
+            self._change(version.view, lambda entries: dropped(entries, version))
             self._now()
 
     def _read(self, state: _State, wanted: Sequence[tuple[str, bytes]], at: int) -> list[Found]:
@@ -331,18 +330,6 @@ class LmdbStore:
         for name in names - used:
             if name.endswith((".tail", ".head")) and not is_locked(self._root / name):
                 remove(self._root / name)
-
-
-def _promoted(entries: Entries, version: Version) -> Entries:
-    if entry_of(entries, version).tail is None:
-        raise no_tail(version)
-    return with_current(entries, version)
-
-
-def _dropped(entries: Entries, version: Version) -> Entries:
-    if published(entries)[:1] == (version,):
-        raise is_current(version)
-    return without(entries, version)
 
 
 def _decoded(old: _State, key: bytes, raw: bytes) -> Entries | None:
