@@ -29,6 +29,7 @@ ONLY_HERE_MAY = {
     "features/offline/iceberg": {"pyiceberg"},
     "features/online/lmdb": {"lmdb"},
     "features/stream/checkpoint": {"lmdb"},
+    "features/stream/redis_streams": {"redis"},
     "training/on_ray": {"ray", "xgboost"},
     "training/trainers/xgboost": {"xgboost"},
     "training/package/runtimes/": {"onnx", "onnxmltools", "onnxruntime", "skl2onnx", "xgboost"},
@@ -51,6 +52,7 @@ IMPLEMENTATIONS = (
     "features.offline.iceberg",
     "features.online.lmdb",
     "features.stream.embedded",
+    "features.stream.redis_streams",
     "training.gallery.sqlite",
 )
 
