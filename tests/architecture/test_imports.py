@@ -29,6 +29,7 @@ ONLY_HERE_MAY = {
     "features/offline/iceberg": {"pyiceberg"},
     "features/online/lmdb": {"lmdb"},
     "features/stream/checkpoint": {"lmdb"},
+    "features/stream/kafka/": {"confluent_kafka"},
     "features/stream/redis_streams": {"redis"},
     "training/on_ray": {"ray", "xgboost"},
     "training/trainers/xgboost": {"xgboost"},
@@ -52,6 +53,7 @@ IMPLEMENTATIONS = (
     "features.offline.iceberg",
     "features.online.lmdb",
     "features.stream.embedded",
+    "features.stream.kafka",
     "features.stream.redis_streams",
     "training.gallery.sqlite",
 )

@@ -27,7 +27,7 @@ from tests.properties.test_features_stream import (
     world,
 )
 
-TIMEOUT_S = 2.0
+TIMEOUT_S = 3.0
 _ROUNDS = 3
 _PATIENCE_S = 90.0
 
