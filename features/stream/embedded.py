@@ -17,10 +17,10 @@ from typing import Any
 from uuid import uuid4
 
 from features.clock import Clock
-from features.errors import Conflict, DamagedData
+from features.errors import DamagedData
 from features.stream.appender import Appender, settle
 from features.stream.log import Event
-from features.stream.partitions import check_count, check_partition, removed
+from features.stream.partitions import check_count, check_partition, other_count, removed
 from features.stream.rows import Packed, pack_rows
 from features.stream.segment import Place, Segment, segment_path, segment_paths, storage
 
@@ -182,10 +182,7 @@ def _fix_partitions(root: Path, partitions: int) -> None:
             _write_once(path, str(partitions))
         found = path.read_text()
     if found != str(partitions):
-        raise Conflict(
-            f"the log at {root} has {found} partitions, not {partitions}",
-            "keys stay in their partition: open it with its own number, or begin another log",
-        )
+        raise other_count(f"at {root}", found, partitions)
 
 
 def _write_once(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from features.errors import BadInput, NotFound
+from features.errors import BadInput, Conflict, NotFound
 
 
 def check_count(partitions: int) -> None:
@@ -20,3 +20,11 @@ def check_partition(partition: int, partitions: int) -> None:
 def removed(offset: int, first: int) -> NotFound:
     """What is said of an offset before the first event that is kept."""
     return NotFound(f"event {offset} is no longer kept", f"the first event is {first}")
+
+
+def other_count(log: object, found: object, partitions: int) -> Conflict:
+    """What is said of a log that was made with another number of partitions."""
+    return Conflict(
+        f"the log {log} has {found} partitions, not {partitions}",
+        "keys stay in their partition: open it with its own number, or begin another log",
+    )

@@ -31,6 +31,8 @@ ONLY_HERE_MAY = {
     "features/online/lmdb": {"lmdb"},
     "features/online/redis": {"redis"},
     "features/stream/checkpoint": {"lmdb"},
+    "features/stream/kafka/": {"confluent_kafka"},
+    "features/stream/redis_streams": {"redis"},
     "training/on_ray": {"ray", "xgboost"},
     "training/trainers/xgboost": {"xgboost"},
     "training/package/runtimes/": {"onnx", "onnxmltools", "onnxruntime", "skl2onnx", "xgboost"},
@@ -55,6 +57,8 @@ IMPLEMENTATIONS = (
     "features.online.lmdb",
     "features.online.redis",
     "features.stream.embedded",
+    "features.stream.kafka",
+    "features.stream.redis_streams",
     "training.gallery.sqlite",
 )
 
