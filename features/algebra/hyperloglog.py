@@ -3,8 +3,8 @@
 A register keeps the greatest rank of the values that fell to it, and the greatest of two is the
 same in whatever order and split they come. So partials are equal to the last byte, in every engine.
 The estimate is Ertl's improved one (arXiv:1702.01284, algorithm 6): it needs no table and no
-logarithm, only arithmetic that every machine rounds alike. Its standard error is 1.04 / √4096, which
-is 1.6 %.
+logarithm, only arithmetic that every machine rounds alike. Its standard error is 1.04 / √4096:
+1.6 %.
 """
 
 from __future__ import annotations
