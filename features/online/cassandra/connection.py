@@ -159,6 +159,7 @@ class Database:
             ssl_context=self._tls,
             connect_timeout=options.deadline_s,
             control_connection_timeout=options.deadline_s,
+            prepare_on_all_hosts=False,  # each host that does not answer would cost a deadline
         )
         try:
             session = cluster.connect()
