@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -156,6 +157,11 @@ def test_two_silent_nodes_are_unavailable_within_the_deadline(
         node.process.freeze()
     try:
         assert_silent(store)
+        began = time.monotonic()
+        with ThreadPoolExecutor(8) as pool:
+            jobs = [pool.submit(store.read, [(VIEW, key)], 10**9) for key in KEYS[:8]]
+            assert {type(job.exception()) for job in jobs} == {Unavailable}
+        assert time.monotonic() - began < 2 * DEADLINE_S
     finally:
         for node in nodes[1:]:
             node.process.thaw()

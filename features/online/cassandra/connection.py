@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import ssl
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,7 @@ CONCURRENCY = 64
 
 _PROTOCOL = 5  # Cassandra 4.0 and later
 _WRITE_TRIES = 3
+_NOBODY = "Are its nodes up, reachable from here, and in the data centre of the settings?"
 _SPECULATE_AFTER = 0.25  # of the deadline: then another replica's coordinator is asked as well
 
 Row = tuple[Any, ...]
@@ -89,6 +92,7 @@ class Database:
         self._opened: Any = None
         self._prepared: dict[Statement, Any] = {}
         self._lock = threading.Lock()
+        self._failed = -math.inf  # when, by the monotonic clock
 
     def rows(self, statement: Statement, values: Row) -> list[Row]:
         """All rows of one statement."""
@@ -120,9 +124,10 @@ class Database:
     def session(self) -> Any:
         """The driver's session; errors are the driver's own."""
         if self._opened is None:
+            began = time.monotonic()
             with self._lock:
                 if self._opened is None:
-                    self._opened = self._connected()
+                    self._opened = self._connected(began)
         return self._opened
 
     def close(self) -> None:
@@ -140,7 +145,10 @@ class Database:
             self._prepared[statement] = ready
         return ready
 
-    def _connected(self) -> Any:
+    def _connected(self, began: float) -> Any:
+        """A new session; who has waited for another thread's try does not add one to it."""
+        if self._failed > began:
+            raise Unavailable("Cassandra cannot be reached.", _NOBODY)
         options = self._options
         cluster = Cluster(
             list(options.contact_points),
@@ -151,11 +159,13 @@ class Database:
             ssl_context=self._tls,
             connect_timeout=options.deadline_s,
             control_connection_timeout=options.deadline_s,
+            prepare_on_all_hosts=False,  # each host that does not answer would cost a deadline
         )
         try:
             session = cluster.connect()
             create_schema(session, self._keyspace, options.data_centre, options.replication)
         except BaseException:
+            self._failed = time.monotonic()
             cluster.shutdown()
             raise
         return session
@@ -212,5 +222,5 @@ def answers() -> Iterator[None]:
 
 def _hint(error: Exception) -> str:
     if isinstance(error, NoHostAvailable):
-        return "Are its nodes up, reachable from here, and in the data centre of the settings?"
+        return _NOBODY
     return "Are enough replicas of the data centre up? Look: nodetool status"

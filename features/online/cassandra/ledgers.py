@@ -47,11 +47,10 @@ class Ledgers:
     def seen(self, views: Iterable[str]) -> dict[str, Seen]:
         """The ledgers of views as they were not longer ago than their life."""
         wanted, now = list(dict.fromkeys(views)), self._clock.now()
-        if any(not self._is_fresh(view, now) for view in wanted):
-            with self._lock:  # one thread asks, the others find what it found
-                old = [view for view in wanted if not self._is_fresh(view, now)]
-                if old:
-                    self._look(old)
+        # No thread waits for another one's answer: their deadlines would add up.
+        old = [view for view in wanted if not self._is_fresh(view, now)]
+        if old:
+            self._look(old)
         return {view: self._seen[view] for view in wanted}
 
     def now(self, view: str) -> Ledger:
@@ -72,7 +71,7 @@ class Ledgers:
                 return
             try:
                 if self._swap(view, seen.number, packed(view, after)):
-                    self._seen[view] = Seen(after, seen.number + 1, seen.at)
+                    self._see(view, Seen(after, seen.number + 1, seen.at))
                     return
             except Unavailable:
                 failures += 1
@@ -94,13 +93,20 @@ class Ledgers:
     def _look(self, views: list[str], statement: Statement = _READ) -> list[Seen]:
         now = self._clock.now()
         found = self._database.many(statement, [(view,) for view in views])
+        seen = []
         for view, rows in zip(views, found, strict=True):
             number, raw = rows[0] if rows else (0, None)
+            ledger = Ledger() if raw is None else opened(view, raw)
+            seen.append(self._see(view, Seen(ledger, number, now)))
+        return seen
+
+    def _see(self, view: str, seen: Seen) -> Seen:
+        """The later of what was seen and what is seen now."""
+        with self._lock:
             known = self._seen.get(view)
-            if known is None or known.number <= number:
-                ledger = Ledger() if raw is None else opened(view, raw)
-                self._seen[view] = Seen(ledger, number, now)
-        return [self._seen[view] for view in views]
+            if known is None or known.number <= seen.number:
+                self._seen[view] = known = seen
+            return known
 
     def _is_fresh(self, view: str, now: int) -> bool:
         seen = self._seen.get(view)

@@ -38,12 +38,9 @@ class Positions:
     def seen(self, view: str, parts: Sequence[str]) -> list[Kept]:
         """The positions of a view's heads as they were not longer ago than their life."""
         now = self._clock.now()
-        if any(not self._is_fresh(part, now) for part in parts):
-            with self._lock:
-                old = [part for part in parts if not self._is_fresh(part, now)]
-                if old:
-                    self._look(view, old)
-        return [self._seen.get(part, (0, NOTHING))[1] for part in parts]
+        old = [part for part in parts if not self._is_fresh(part, now)]
+        new = dict(zip(old, self._look(view, old), strict=True)) if old else {}
+        return [new.get(part) or self._seen.get(part, (0, NOTHING))[1] for part in parts]
 
     def now(self, view: str, part: str) -> Kept:
         """A head's position as it is."""
@@ -70,11 +67,12 @@ class Positions:
         ]
 
     def _see(self, part: str, kept: Kept, now: int) -> Kept:
-        known = self._seen.get(part, (0, NOTHING))[1]
-        if kept.order < known.order:
-            kept = known
-        self._seen[part] = now, kept
-        return kept
+        with self._lock:
+            known = self._seen.get(part, (0, NOTHING))[1]
+            if kept.order < known.order:
+                kept = known
+            self._seen[part] = now, kept
+            return kept
 
     def _is_fresh(self, part: str, now: int) -> bool:
         seen = self._seen.get(part)
