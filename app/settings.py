@@ -27,7 +27,8 @@ CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 PREFIX = "TONDO_"
 CONFIG_VARIABLE = "TONDO_CONFIG"
 CLUSTER_VARIABLE = "TONDO_CLUSTER"
-_NOT_SETTINGS = frozenset({CONFIG_VARIABLE, CLUSTER_VARIABLE})
+SERVERS_VARIABLE = "TONDO_SERVERS_DIR"  # where the tests keep the servers that they start
+_NOT_SETTINGS = frozenset({CONFIG_VARIABLE, CLUSTER_VARIABLE, SERVERS_VARIABLE})
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -110,10 +111,19 @@ class ControlSettings(_Group):
 
 
 class StreamSettings(_Group):
-    """Stream workers."""
+    """Stream workers and the event log; a password stands in a file of its own."""
 
     flush_s: Seconds
     land_s: Seconds
+    log: Literal["embedded", "kafka", "redis"]
+    log_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    log_timeout_s: Seconds
+    kafka_servers: Annotated[str, Field(min_length=1)]
+    kafka_replication: Annotated[int, Field(ge=1)]
+    redis_url: Annotated[str, Field(pattern=r"^(redis|rediss|unix)://")]
+    redis_password_file: str
+    redis_replicas: Annotated[int, Field(ge=0)]
+    redis_must_fsync: bool
 
 
 class LakeSettings(_Group):

@@ -12,6 +12,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from redis import Redis
@@ -74,6 +75,8 @@ class RedisLog:
     A server that keeps less is refused, unless ``must_fsync`` is off. Opening a log with another
     number of partitions than it has raises Conflict, and so does a server that may throw it away.
 
+    ``password_file`` holds the password alone.
+
     If Unavailable is raised by an append whose answer was lost, all of it may stand, never a part:
     read on from the end that was known before.
     """
@@ -88,10 +91,12 @@ class RedisLog:
         timeout_s: float = 10.0,
         replicas: int = 0,
         must_fsync: bool = True,
+        password_file: Path | None = None,
     ) -> None:
         check_count(partitions)
         self._redis = Redis.from_url(
             url,
+            **({} if password_file is None else {"password": _secret(password_file)}),
             socket_timeout=timeout_s / 2,
             socket_connect_timeout=timeout_s / 2,
             retry=Retry(NoBackoff(), 1),  # every command here may be sent twice
@@ -291,6 +296,16 @@ def _server(name: str) -> Iterator[None]:
 _HINT = (
     "see whether the server at stream.redis_url runs, is no replica, and has memory and disk left"
 )
+
+
+def _secret(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise Unavailable(
+            f"the password of Redis in {path} cannot be read: {error.strerror}",
+            "see stream.redis_password_file",
+        ) from error
 
 
 def _check_durable(redis: Any) -> None:
