@@ -15,7 +15,13 @@ from app.control.catalog import Catalog
 from app.control.definitions import library_of
 from app.home import Home
 from app.lifecycle.cluster import Cluster, running_cluster
-from app.settings import OnlineSettings, Settings, checked_settings, load_settings
+from app.settings import (
+    OnlineSettings,
+    Settings,
+    StreamSettings,
+    checked_settings,
+    load_settings,
+)
 from features.clock import Clock, SystemClock
 from features.library import Library
 
@@ -65,7 +71,15 @@ class Platform:
         return LmdbStore(self.home.online)
 
     def event_log(self, stream: str, partitions: int) -> EventLog:
-        """The event log of a stream, embedded."""
+        """The event log of a stream, as the settings say; who can close it does so.
+
+        Raises Conflict if there is one with another number of partitions.
+        """
+        settings = self.settings.stream
+        if settings.log == "kafka":
+            return kafka_log(settings, stream, partitions, self.clock)
+        if settings.log == "redis":
+            return redis_log(settings, stream, partitions, self.clock)
         from features.stream.embedded import EmbeddedLog
 
         return EmbeddedLog(self.home.log / stream, partitions, clock=self.clock)
@@ -160,6 +174,37 @@ def cassandra_database(settings: OnlineSettings) -> Database:
             password_file=settings.cassandra_password_file,
             ca_file=settings.cassandra_ca_file,
         )
+    )
+
+
+def kafka_log(settings: StreamSettings, stream: str, partitions: int, clock: Clock) -> EventLog:
+    """A stream's event log as a topic."""
+    from features.stream.kafka import KafkaLog
+
+    return KafkaLog(
+        settings.kafka_servers,
+        f"{settings.log_prefix}{stream}",
+        partitions,
+        clock,
+        timeout_s=settings.log_timeout_s,
+        replication=settings.kafka_replication,
+    )
+
+
+def redis_log(settings: StreamSettings, stream: str, partitions: int, clock: Clock) -> EventLog:
+    """A stream's event log in Redis."""
+    from features.stream.redis_streams import RedisLog
+
+    secret = settings.redis_password_file
+    return RedisLog(
+        settings.redis_url,
+        f"{settings.log_prefix}{stream}",
+        partitions,
+        clock,
+        timeout_s=settings.log_timeout_s,
+        replicas=settings.redis_replicas,
+        must_fsync=settings.redis_must_fsync,
+        password_file=Path(secret) if secret else None,
     )
 
 

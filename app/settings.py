@@ -112,10 +112,19 @@ class ControlSettings(_Group):
 
 
 class StreamSettings(_Group):
-    """Stream workers."""
+    """Stream workers and the event log; a password stands in a file of its own."""
 
     flush_s: Seconds
     land_s: Seconds
+    log: Literal["embedded", "kafka", "redis"]
+    log_prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    log_timeout_s: Seconds
+    kafka_servers: Annotated[str, Field(min_length=1)]
+    kafka_replication: Annotated[int, Field(ge=1)]
+    redis_url: Annotated[str, Field(pattern=r"^(redis|rediss|unix)://")]
+    redis_password_file: str
+    redis_replicas: Annotated[int, Field(ge=0)]
+    redis_must_fsync: bool
 
 
 class LakeSettings(_Group):

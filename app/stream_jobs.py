@@ -66,12 +66,12 @@ def _log(platform: Platform, source: Source) -> Any:
 def _brought_in(platform: Platform, source: Source) -> dict[str, int]:
     """Brings what is in the log into the lake; returns what ever became of its events."""
     cluster = platform.cluster()
-    log: EventLog = _log(platform, source)
-    told = (
-        _by_this_process(platform, source, log)
-        if cluster is None
-        else _by_workers(cluster, source, log)
-    )
+    with closing(_log(platform, source)) as log:
+        told = (
+            _by_this_process(platform, source, log)
+            if cluster is None
+            else _by_workers(cluster, source, log)
+        )
     return {outcome: sum(stats[outcome] for stats in told) for outcome in OUTCOMES}
 
 

@@ -122,6 +122,8 @@ def _ignored(source: Source, files: Sequence[Path]) -> tuple[str, ...]:
 
 def _append(log: EventLog, source: Source, path: Path, this: _Try) -> Iterator[int]:
     """Appends what is not there yet; yields how many rows were looked at."""
+    for partition in range(log.partitions):
+        log.append(partition, [])  # what an earlier try left in doubt must not come after the look
     known = [_known(log, partition, this) for partition in range(log.partitions)]
     seen = [0] * log.partitions
     for rows in _pieces(source, path):

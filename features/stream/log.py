@@ -32,8 +32,10 @@ class EventLog(Protocol):
         """Adds rows in their order and returns the offset after the last one, once durable.
 
         ``appended_at`` is the clock's time, or the last event's if the clock went back. Raises
-        BadInput for a row that cannot be written as JSON, Unavailable if the storage fails; then
-        nothing was added.
+        BadInput for a row that cannot be written as JSON, Conflict if somebody else appends to the
+        partition and only one may, Unavailable if the storage fails; then nothing was added, never
+        a part. Only where the storage is far away and its answer was lost, all of it may stand, or
+        may come to: an append of no rows returns the end once that is settled.
         """
         ...
 

@@ -12,6 +12,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from redis import Redis
@@ -32,32 +33,37 @@ APPEND_BYTES = 256 << 20
 _CHUNK = 1_000
 _GONE, _MOVED = -1, 0
 _APPEND = """
-local known = redis.call('HMGET', KEYS[2], 'end', 'at')
+local known = redis.call('HMGET', KEYS[2], 'end', 'at', 'settled')
 if not known[1] then return {-1} end
 local start = tonumber(ARGV[1])
-local count = (#ARGV - 2) / 2
-if tonumber(known[1]) ~= start then
+local count = (#ARGV - 3) / 2
+if tonumber(known[1]) ~= start or known[3] ~= ARGV[3] then
   local id = string.format('%.0f-1', start)
   local there = redis.call('XRANGE', KEYS[1], id, id)[1]
-  if there and there[2][2] == ARGV[3] then return {1, string.format('%.0f', start + count), '0'} end
-  return {0, known[1], known[2]}
+  if there and there[2][2] == ARGV[4] then return {1} end
+  return {0, known[1], known[2], known[3]}
 end
 for n = 0, count - 1 do
   redis.call('XADD', KEYS[1], string.format('%.0f-1', start + n),
-             'frame', ARGV[3 + 2 * n], 'row', ARGV[4 + 2 * n])
+             'frame', ARGV[4 + 2 * n], 'row', ARGV[5 + 2 * n])
 end
-local stop = string.format('%.0f', start + count)
-redis.call('HSET', KEYS[2], 'end', stop, 'at', ARGV[2])
-return {1, stop, ARGV[2]}
+redis.call('HSET', KEYS[2], 'end', string.format('%.0f', start + count), 'at', ARGV[2])
+return {1}
+"""
+_SETTLE = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return nil end
+redis.call('HINCRBY', KEYS[1], 'settled', 1)
+return redis.call('HGET', KEYS[1], 'end')
 """
 _NEVER = -(1 << 63)
 
 
 class _End(NamedTuple):
-    """The next offset, and when the event before it was appended."""
+    """The next offset, when the event before it was appended, and how often that was settled."""
 
     offset: int
     before: int
+    settled: int
 
 
 class RedisLog:
@@ -68,6 +74,8 @@ class RedisLog:
     (``appendonly yes``, ``appendfsync always``) and ``replicas`` other servers have it in memory.
     A server that keeps less is refused, unless ``must_fsync`` is off. Opening a log with another
     number of partitions than it has raises Conflict, and so does a server that may throw it away.
+
+    ``password_file`` holds the password alone.
 
     If Unavailable is raised by an append whose answer was lost, all of it may stand, never a part:
     read on from the end that was known before.
@@ -83,10 +91,12 @@ class RedisLog:
         timeout_s: float = 10.0,
         replicas: int = 0,
         must_fsync: bool = True,
+        password_file: Path | None = None,
     ) -> None:
         check_count(partitions)
         self._redis = Redis.from_url(
             url,
+            **({} if password_file is None else {"password": _secret(password_file)}),
             socket_timeout=timeout_s / 2,
             socket_connect_timeout=timeout_s / 2,
             retry=Retry(NoBackoff(), 1),  # every command here may be sent twice
@@ -95,6 +105,7 @@ class RedisLog:
         self._name, self._replicas = name, replicas
         self._wait_ms = int(timeout_s * 400)
         self._script = self._redis.register_script(_APPEND)
+        self._settling = self._redis.register_script(_SETTLE)
         with _server(name):
             if must_fsync:
                 _check_durable(self._redis)
@@ -114,12 +125,10 @@ class RedisLog:
         Raises BadInput too if the rows come to more than APPEND_BYTES.
         """
         packed = pack_rows(rows)
-        if not packed:
-            return self.end(partition)
         check_partition(partition, self.partitions)
         _check_size(packed)
         with self._appending[partition], _server(self._name):
-            return self._append(partition, packed)
+            return self._append(partition, packed) if packed else self._settle(partition)
 
     def read(self, partition: int, offset: int, limit: int) -> list[Event]:
         """Up to ``limit`` events from an offset on; none at the end of the log."""
@@ -165,22 +174,29 @@ class RedisLog:
         while True:
             self._ends[partition] = None  # until it is known what became of it
             now = max(self._clock.now(), end.before)
-            done, *told = self._added(
-                partition, end.offset, now, framed(rows, end.offset, now, name)
-            )
+            done, *told = self._added(partition, end, now, framed(rows, end.offset, now, name))
             if done == _GONE:
                 raise self._gone()
             if done != _MOVED:
-                self._ends[partition] = _End(end.offset + len(rows), now)
+                self._ends[partition] = _End(end.offset + len(rows), now, end.settled)
                 return end.offset + len(rows)
             end = _End(*map(int, told))
 
+    def _settle(self, partition: int) -> int:
+        """Makes sure that no append which was sent before can still be made."""
+        self._ends[partition] = None
+        end = self._settling(keys=[self._state(partition)])
+        if end is None:
+            raise self._gone()
+        return int(end)
+
     def _added(
-        self, partition: int, offset: int, now: int, entries: Sequence[tuple[bytes, bytes]]
+        self, partition: int, end: _End, now: int, entries: Sequence[tuple[bytes, bytes]]
     ) -> list[Any]:
         """What the script says."""
         keys = [self._stream(partition), self._state(partition)]
-        given: list[bytes | int] = [offset, now, *(part for entry in entries for part in entry)]
+        given: list[bytes | int] = [end.offset, now, end.settled]
+        given += [part for entry in entries for part in entry]
         if not self._replicas:
             return list(self._script(keys=keys, args=given))
         with self._redis.pipeline(transaction=False) as pipeline:
@@ -226,10 +242,10 @@ class RedisLog:
         return events[0].appended_at
 
     def _known_end(self, partition: int) -> _End:
-        end, before = self._redis.hmget(self._state(partition), ["end", "at"])
-        if end is None or before is None:
+        found = self._redis.hmget(self._state(partition), ["end", "at", "settled"])
+        if None in found:
             raise self._gone()
-        return _End(int(end), int(before))
+        return _End(*(int(number) for number in found if number is not None))
 
     def _create(self, partitions: int) -> None:
         """Makes the log unless it is there; its number of partitions is written last."""
@@ -238,6 +254,7 @@ class RedisLog:
             for partition in range(partitions):
                 state = self._state(partition)
                 self._redis.hsetnx(state, "at", str(_NEVER))
+                self._redis.hsetnx(state, "settled", "0")
                 self._redis.hsetnx(state, "end", "0")
             self._redis.set(self._name, str(partitions), nx=True)
             found = self._redis.get(self._name)
@@ -279,6 +296,16 @@ def _server(name: str) -> Iterator[None]:
 _HINT = (
     "see whether the server at stream.redis_url runs, is no replica, and has memory and disk left"
 )
+
+
+def _secret(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise Unavailable(
+            f"the password of Redis in {path} cannot be read: {error.strerror}",
+            "see stream.redis_password_file",
+        ) from error
 
 
 def _check_durable(redis: Any) -> None:

@@ -177,6 +177,27 @@ def test_an_append_that_is_sent_twice_is_made_once(server: RedisServer, name: st
         assert len(answers) == 2
 
 
+def test_what_was_settled_cannot_be_made_any_more(server: RedisServer, name: str) -> None:
+    """An append that comes late, after its maker gave up and settled, is not made."""
+    with closing(RedisLog(server.url, name, 1, ManualClock())) as log:
+        log.append(0, numbered(1))
+        script, sent = log._script, []
+
+        def lost(**given: Any) -> Any:
+            sent.append(given)
+            raise redis.TimeoutError
+
+        log._script = lost  # type: ignore[assignment]
+        with pytest.raises(Unavailable):
+            log.append(0, numbered(2))
+        log._script = script
+        assert log.append(0, []) == 1
+        assert script(**sent[0])[0] == 0
+        assert log.append(0, numbered(3)) == 2
+        assert script(**sent[0])[0] == 0
+        assert [event.row["number"] for event in log.read(0, 0, 9)] == [1, 3]
+
+
 def test_a_server_that_forgets_is_refused(tmp_path: Path) -> None:
     """One that acknowledges before it has written, or may throw keys away, unless told to."""
     with redis_server(tmp_path) as running, redis.Redis.from_url(running.url) as client:
