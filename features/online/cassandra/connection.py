@@ -16,6 +16,7 @@ from cassandra import ConsistencyLevel, DriverException
 from cassandra.auth import PlainTextAuthProvider
 from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile, NoHostAvailable
 from cassandra.concurrent import execute_concurrent_with_args
+from cassandra.connection import ConnectionBusy, ConnectionException
 from cassandra.io.libevreactor import LibevConnection
 from cassandra.policies import (
     ConstantSpeculativeExecutionPolicy,
@@ -35,6 +36,8 @@ _PROTOCOL = 5  # Cassandra 4.0 and later
 _WRITE_TRIES = 3
 _NOBODY = "Are its nodes up, reachable from here, and in the data centre of the settings?"
 _SPECULATE_AFTER = 0.25  # of the deadline: then another replica's coordinator is asked as well
+
+_ERRORS = (DriverException, ErrorMessage, NoHostAvailable, ConnectionException, ConnectionBusy)
 
 Row = tuple[Any, ...]
 
@@ -163,6 +166,8 @@ class Database:
         )
         try:
             session = cluster.connect()
+            # What preparing waits for; the public setter refuses a session with profiles.
+            session._default_timeout = options.deadline_s
             create_schema(session, self._keyspace, options.data_centre, options.replication)
         except BaseException:
             self._failed = time.monotonic()
@@ -215,7 +220,7 @@ def answers() -> Iterator[None]:
     """Turns the driver's errors into Unavailable."""
     try:
         yield
-    except (DriverException, ErrorMessage, NoHostAvailable) as error:
+    except _ERRORS as error:
         what = f"Cassandra cannot answer: {type(error).__name__}: {error}"
         raise Unavailable(what, _hint(error)) from error
 
