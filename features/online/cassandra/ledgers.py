@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from features.errors import Unavailable
 from features.online.cassandra.connection import Database, Statement
 from features.online.cassandra.ledger import Ledger, opened, packed
 
-_TRIES = 20
+_TRIES = 60
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.25
 _FAILURES = 3
 _LOOK = "SELECT number, ledger FROM {keyspace}.ledgers WHERE feature_view = ?"
 _READ, _READ_AGREED = Statement(_LOOK), Statement(_LOOK, serial=True)
@@ -64,7 +66,8 @@ class Ledgers:
         what the replicas have agreed on, and a change that is there already changes nothing.
         """
         failures = 0
-        for _ in range(_TRIES):
+        for tried in range(_TRIES):
+            self._step_back(tried)
             seen = self._look([view], _READ_AGREED)[0]
             after = change(seen.ledger)
             if after == seen.ledger:
@@ -81,6 +84,12 @@ class Ledgers:
             f"The versions of {view} change faster than they can be changed.",
             "Who else publishes it?",
         )
+
+    def _step_back(self, tried: int) -> None:
+        """Waits at random, longer after each try, so that rivals do not go on losing."""
+        longest = min(_FIRST_PAUSE_S * 2**tried, _LONGEST_PAUSE_S)
+        if tried:
+            threading.Event().wait(random.uniform(0, longest))
 
     def _swap(self, view: str, number: int, raw: bytes) -> bool:
         """Whether the ledger was still in the state of that number, and is replaced."""
