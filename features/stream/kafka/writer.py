@@ -38,6 +38,9 @@ class PartitionWriter:
         self._message_bytes = row_bytes + (1 << 16)
         self._producer: Producer | None = None
         self._end = End(0, 0, 0)
+        # A request that nobody waited for any more may still reach the broker, and fence whoever
+        # came after it in this very process. So until an append succeeds, fenced is not overtaken.
+        self._is_in_doubt = False
         self._lock = threading.Lock()
 
     def append(self, rows: Sequence[Packed], clock: Clock) -> int:
@@ -78,6 +81,7 @@ class PartitionWriter:
             try:
                 producer.init_transactions(deadline.left)
             except KafkaException as error:
+                self._is_in_doubt |= not _is_fenced(error)
                 raise self._refused(error) from error
             self._end = self._partition.end(deadline)
             self._producer = producer
@@ -94,13 +98,17 @@ class PartitionWriter:
             self._partition.wait_for(self._end, deadline)
         except KafkaException as error:
             self._drop()
+            self._is_in_doubt |= not _is_fenced(error)
             if not self._stands(end.offset, entries[0][0], error, deadline):
-                if tries == 1:
+                left = tries - (not _is_fenced(error))
+                if not left:
                     raise self._refused(error) from error
-                return self._added(rows, clock, deadline, tries - 1)
+                return self._added(rows, clock, deadline, left)
         except BaseException:
             self._drop()
+            self._is_in_doubt = True
             raise
+        self._is_in_doubt = False
         return end.offset + len(rows)
 
     def _send(
@@ -116,14 +124,14 @@ class PartitionWriter:
 
         Raises Unavailable if that cannot be found out, and Conflict if another writer hindered it.
         """
-        is_fenced = error.args[0].code() in _FENCED
-        if not is_fenced:
+        is_overtaken = _is_fenced(error) and not self._is_in_doubt
+        if not is_overtaken:
             if deadline.is_over:
-                raise self._refused(error) from error
+                raise unavailable(self._partition.name, error.args[0].str()) from error
             self._taken(deadline)
         if self._partition.has(offset, frame, deadline):
             return True
-        if is_fenced:
+        if is_overtaken:
             raise self._refused(error) from error
         return False
 
@@ -142,7 +150,7 @@ class PartitionWriter:
 
     def _refused(self, error: KafkaException) -> Conflict | Unavailable:
         """What a failure means."""
-        if error.args[0].code() not in _FENCED:
+        if not _is_fenced(error) or self._is_in_doubt:
             return unavailable(self._partition.name, error.args[0].str())
         return Conflict(
             f"somebody else has begun to append to {self._partition.name}",
@@ -155,3 +163,7 @@ class PartitionWriter:
             with suppress(KafkaException):
                 self._producer.purge(blocking=False)
         self._producer = None
+
+
+def _is_fenced(error: KafkaException) -> bool:
+    return error.args[0].code() in _FENCED
