@@ -125,7 +125,7 @@ def _refusals(job: TrainingJob) -> Iterator[None]:
         try:
             yield
         except xgboost.core.XGBoostError as error:
-            reason = _PLACE.sub("", str(error).strip().splitlines()[0])
+            reason = _PLACE.sub("", str(error).strip().partition("\n")[0])
             raise TrainingError(
                 f"{job.name}: XGBoost refused: {reason}", "Check the model's parameters."
             ) from error
