@@ -68,6 +68,18 @@ class MemoryStore:
         with self._lock:
             return [self._find(view, key, at) for view, key in wanted]
 
+    def views(self) -> tuple[str, ...]:
+        """Every view of which anything is kept, published or not, sorted."""
+        with self._lock:
+            return tuple(sorted({version.view for version in self._kept}))
+
+    def erase(self, view: str, key: bytes) -> int:
+        """Removes an entity from every version of a view; how many cells there were."""
+        with self._lock:
+            kept = [kept for version, kept in self._kept.items() if version.view == view]
+            cells = [part for one in kept for part in (one.tail or {}, *one.heads.values())]
+            return sum(part.pop(key, None) is not None for part in cells)
+
     def _unpublished(self, view: str) -> list[Version]:
         published = self._published.get(view, ())
         return [other for other in self._kept if other.view == view and other not in published]

@@ -98,6 +98,22 @@ class OnlineStore(Protocol):
         """
         ...
 
+    def views(self) -> tuple[str, ...]:
+        """Every view of which anything is kept, published or not, sorted."""
+        ...
+
+    def erase(self, view: str, key: bytes) -> int:
+        """Removes an entity from a view and returns how many of its cells there were.
+
+        That is from the tail and the heads of every version that is kept, published or not; other
+        cells, positions and versions stay as they are. On return nothing that is kept holds the
+        cells or the key, also not what a write that was cut off left behind. Again, or of an
+        unknown view, is nothing. Nobody may write to the view's heads meanwhile, and readers ask
+        anew; raises Unavailable if the storage fails or cannot forget, then the same call again
+        finishes it.
+        """
+        ...
+
     def drop(self, version: Version) -> None:
         """Removes a version that is not current, its heads included, or finds it gone."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,12 +12,14 @@ class Event:
     """One event as it stands in the log.
 
     ``appended_at`` is UTC µs by the log's clock and never falls within a partition. ``row`` has the
-    source's columns; times in it are UTC µs.
+    source's columns; times in it are UTC µs. Of an event that was erased the place is left, and no
+    row: ``row`` is empty.
     """
 
     offset: int
     appended_at: int
     row: Mapping[str, Any]
+    erased: bool = False
 
 
 class EventLog(Protocol):
@@ -42,6 +44,17 @@ class EventLog(Protocol):
 
         Raises DamagedData for an event that is not what was written, NotFound for an offset that
         retention has removed.
+        """
+        ...
+
+    def erase(self, partition: int, offsets: Collection[int]) -> int:
+        """Removes what these events say for good and returns how many there were still.
+
+        Each keeps its offset and ``appended_at``; reading it yields an event that is marked
+        ``erased`` and has no row. Other events do not change, nor does the end. On return nothing
+        that is kept holds the rows, also not what a crash left behind. Again is nothing. Raises
+        Conflict if somebody else appends, Unavailable if the storage fails or cannot erase; then
+        the same call again finishes it.
         """
         ...
 

@@ -4,7 +4,7 @@
 
     file    mark (64 bytes), record, record, …        named after the offset of its first event
     mark    magic, and the place behind the last durable record, checksummed
-    record  CRC-32, length, appended_at, flags, the row as JSON
+    record  CRC-32, length, appended_at, flags, the row as JSON (blanks, once it is erased)
 
 The mark moves after the records before it are on disk, so a reader that stops there sees only
 durable events. It lies in the same file as the records, so that each flush takes along the mark of
@@ -37,7 +37,7 @@ _MAGIC = b"TONDOLG1"
 _MARK = struct.Struct("<8sqqq")
 _RECORD = struct.Struct("<IIqB")
 _CHECKSUM = struct.Struct("<I")
-_ESCAPED, _LAST = 1, 2
+_ESCAPED, _LAST, _ERASED = 1, 2, 4
 _CHUNK_BYTES = (1 << 16, 1 << 20)  # the first, so that a small read is cheap, and the largest
 _STRIDE_BYTES = 1 << 16
 _TRIES = 1_000
@@ -60,6 +60,7 @@ class Record(NamedTuple):
     escaped: bool
     last: bool
     end: int
+    erased: bool = False
 
     @property
     def after(self) -> Place:
@@ -124,6 +125,18 @@ def encode_records(rows: Sequence[Packed], start: Place, appended_at: int) -> tu
     return data, Place(start.offset + len(rows), start.position + len(data), appended_at)
 
 
+def erased_record(record: Record) -> tuple[int, bytes]:
+    """Where a record begins, and what is to stand there once it says nothing any more.
+
+    It is as long as it was, so that no other record moves.
+    """
+    flags = _ERASED | (_LAST if record.last else 0)
+    blank = b"{}".ljust(len(record.payload))
+    body = _RECORD.pack(0, len(blank), record.appended_at, flags)[4:] + blank
+    checksum = _CHECKSUM.pack(crc32(body, record.offset & 0xFFFFFFFF))
+    return record.end - len(checksum) - len(body), checksum + body
+
+
 def records(fd: int, path: Path, start: Place, stop: int) -> Iterator[Record]:
     """The records from a place to a byte; DamagedData, naming file and offset, for a bad one."""
     offset, position, wanted = start.offset, start.position, _CHUNK_BYTES[0]
@@ -139,8 +152,8 @@ def records(fd: int, path: Path, start: Place, stop: int) -> Iterator[Record]:
             if crc32(view[at + 4 : end], offset & 0xFFFFFFFF) != checksum or not length:
                 raise _damaged(path, offset, position + at)
             payload = chunk[at + _RECORD.size : end]
-            last = flags & _LAST != 0
-            yield Record(offset, appended_at, payload, flags & _ESCAPED != 0, last, position + end)
+            escaped, last, erased = flags & _ESCAPED != 0, flags & _LAST != 0, flags & _ERASED != 0
+            yield Record(offset, appended_at, payload, escaped, last, position + end, erased)
             offset, at = offset + 1, end
         if at == 0:  # not even one record: the bytes end before it does
             raise _damaged(path, offset, position)
@@ -163,6 +176,11 @@ def _damaged(path: Path, offset: int, position: int) -> DamagedData:
 
 
 _RESTORE = "restore the file from a copy; nothing was skipped"
+
+
+def _event(record: Record) -> Event:
+    row = unpack_row(record.payload, record.escaped)
+    return Event(record.offset, record.appended_at, row, record.erased)
 
 
 class Segment:
@@ -192,8 +210,7 @@ class Segment:
                 start = self._before_offset(offset)
                 behind = islice(self._walk(fd, start, end), offset - start.offset, None)
                 for record in islice(behind, limit):
-                    row = unpack_row(record.payload, record.escaped)
-                    found.append(Event(record.offset, record.appended_at, row))
+                    found.append(_event(record))
                     self._cursor = record.after
             return found, end
 

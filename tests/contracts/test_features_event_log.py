@@ -345,3 +345,36 @@ def test_a_second_reader_sees_what_is_appended(kind: str, tmp_path: Path) -> Non
         writer.append(0, numbered(number))
         assert reader.end(0) == number + 1
         assert [event.row["number"] for event in reader.read(0, number, 5)] == [number]
+
+
+def test_an_erased_event_keeps_its_place_only(log: EventLog, clock: ManualClock) -> None:
+    """Offsets and times stay; what the event said is gone, and again is nothing."""
+    log.append(1, numbered(*range(20)))
+    clock.advance(7)
+    log.append(1, numbered(20))
+    assert log.read(1, 20, 9)[0].row["number"] == 20
+    assert log.erase(1, [3, 20, 3]) == 2
+    assert log.erase(1, [20, 3, 99, -1]) == 0
+    events = log.read(1, 0, 99)
+    assert [event.offset for event in events] == list(range(21))
+    assert log.end(1) == 21
+    assert [event.row.get("number") for event in events if event.offset not in (3, 20)] == [
+        n for n in range(20) if n != 3
+    ]
+    assert (events[3], events[20]) == (
+        Event(3, START, {}, erased=True),
+        Event(20, START + 7, {}, erased=True),
+    )
+    assert (log.offset_at(1, START + 1), log.read(1, 20, 1)) == (20, [events[20]])
+    assert log.append(1, numbered(21)) == 22
+    assert log.read(1, 21, 9)[0].row["number"] == 21
+
+
+def test_erasing_nothing_or_elsewhere(log: EventLog) -> None:
+    """No offsets are no work; other partitions keep the same offsets; unknown ones are refused."""
+    log.append(0, numbered(1, 2))
+    log.append(2, numbered(3))
+    assert (log.erase(0, []), log.erase(1, [0]), log.erase(0, [0])) == (0, 0, 1)
+    assert [event.erased for event in log.read(2, 0, 9)] == [False]
+    with pytest.raises(NotFound):
+        log.erase(3, [0])

@@ -299,3 +299,47 @@ def test_threads_read_while_versions_come_and_go(store: OnlineStore) -> None:
             ended.set()
             raise
         assert [each.result(timeout=120) for each in watching] == [last] * 4
+
+
+def test_an_entity_is_erased_from_every_version(store: OnlineStore) -> None:
+    """From tails and heads, published or not; other entities and all positions stay."""
+    cells = [(b"a", b"secret"), (b"b", b"kept")]
+    for version in (FIRST, SECOND):
+        store.write_tail(version, cells)
+        store.write_head(version, 1, [(b"a", b"head"), (b"c", b"")], Head(5, 2_500, 2_600))
+        store.publish(version)
+    store.write_tail(THIRD, cells)
+    other = Version("route@1", 1, 1_000)
+    store.write_tail(other, cells)
+    assert store.views() == (VIEW, "route@1")
+    assert store.erase(VIEW, b"a") == 5
+    assert store.erase(VIEW, b"a") == store.erase("unknown@1", b"a") == 0
+    store.publish(other)
+    assert one(store, view="route@1").tail == b"secret"
+    for at, version in ((9_000, SECOND), (1_500, FIRST)):
+        positions = (Head(0, None, version.cut), Head(5, 2_500, 2_600))
+        assert one(store, at=at) == Found(version, None, (None, None), positions)
+        assert one(store, b"b", at).tail == b"kept"
+        assert one(store, b"c", at).heads == (None, b"")
+    store.publish(THIRD)
+    assert (one(store).tail, one(store, b"b").tail) == (None, b"kept")
+
+
+def test_an_erased_entity_begins_anew(store: OnlineStore) -> None:
+    """What is written to a head afterwards is there, from the offset where the head was."""
+    published(store, FIRST)
+    store.write_head(FIRST, 0, [(b"a", b"old")], Head(5, 1_500, 1_600))
+    assert store.erase(VIEW, b"a") == 2
+    store.write_head(FIRST, 0, [(b"a", b"older")], Head(4, 1_500, 1_600))
+    assert one(store).heads == (None, None)
+    store.write_head(FIRST, 0, [(b"a", b"new")], Head(6, 1_700, 1_700))
+    assert one(store).heads == (b"new", None)
+
+
+def test_a_key_of_any_length_is_erased(store: OnlineStore) -> None:
+    """Also what is longer than a store's own keys may be."""
+    for key in (b"", b"k" * 510, b"k" * 511, b"k" * 5_000):
+        store.write_tail(FIRST, [(key, b"cell"), (b"other", b"")])
+        store.publish(FIRST)
+        assert store.erase(VIEW, key) == 1
+        assert one(store, key).tail is None

@@ -51,6 +51,35 @@ def build_tail(path: Path, cells: Iterable[Cell]) -> int:
         return int(environment.stat()["entries"])
 
 
+def copy_without(environment: Any, path: Path, unwanted: bytes) -> None:
+    """Fills a new file with all that another has but one stored key, and brings it to the disk.
+
+    LMDB's own compacting copy takes over whole pages, with what was deleted from them.
+    """
+    with (
+        _open(path, map_size=_TAIL_BYTES, lock=False, sync=False) as copy,
+        environment.begin(buffers=False) as txn,
+    ):
+        for chunk in _stored_chunks(txn, unwanted):
+            while not _added(copy, chunk):
+                copy.set_mapsize(2 * copy.info()["map_size"])
+        copy.sync(True)
+    sync_folder(path.parent)
+
+
+def _stored_chunks(txn: Any, unwanted: bytes) -> Iterator[list[tuple[bytes, bytes]]]:
+    chunk: list[tuple[bytes, bytes]] = []
+    size = 0
+    for key, cell in txn.cursor():
+        if key != unwanted:
+            chunk.append((key, cell))
+            size += len(key) + len(cell)
+        if size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    yield chunk
+
+
 def _added(environment: Any, chunk: list[tuple[bytes, bytes]]) -> bool:
     try:
         with environment.begin(write=True) as txn:

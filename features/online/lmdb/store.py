@@ -50,6 +50,7 @@ from features.online.lmdb.cells import (
     stored_key,
     write_to_head,
 )
+from features.online.lmdb.erasure import Erasure
 from features.online.lmdb.files import (
     answers,
     build_tail,
@@ -185,6 +186,28 @@ class LmdbStore:
         with answers(f"The version {version.number} of {version.view}"):
             self._change(version.view, lambda entries: _dropped(entries, version))
             self._now()
+
+    def views(self) -> tuple[str, ...]:
+        """Every view of which anything is kept, published or not, sorted."""
+        with answers("The versions of all views"):
+            state = self._now()
+            return tuple(
+                sorted({e.version.view for found in state.entries.values() for e in found})
+            )
+
+    def erase(self, view: str, key: bytes) -> int:
+        """Removes an entity from every version of a view; how many cells there were."""
+        erasure = Erasure(self._root, stored_key(key), self._opened_any, _file_name)
+        with answers(f"The versions of {view}"):
+            self._change(view, erasure.of)
+            self._now()
+        return erasure.cells
+
+    def _opened_any(self, entry: Entry, name: str) -> Any:
+        tail = entry.tail
+        if tail is not None and name == tail.name:
+            return self._opened_tail(tail)
+        return self._opened_head(name)
 
     def _read(self, state: _State, wanted: Sequence[tuple[str, bytes]], at: int) -> list[Found]:
         serving = state.serving
