@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
 
@@ -40,6 +40,10 @@ class Subject:
             if isinstance(role, ViewRole) and role.view.entity.name == entity.name
         ]
         return cls(entity, tuple(values), tuple(dict.fromkeys([entity.keys, *known])))
+
+    def also(self, columns: Iterable[tuple[str, ...]]) -> Subject:
+        """The same subject under more column names."""
+        return replace(self, columns=tuple(dict.fromkeys([*self.columns, *columns])))
 
     @property
     def key(self) -> bytes:

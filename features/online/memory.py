@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from features.online.rules import check_partition, is_current, is_other_try, no_tail, version_at
@@ -73,12 +73,12 @@ class MemoryStore:
         with self._lock:
             return tuple(sorted({version.view for version in self._kept}))
 
-    def erase(self, view: str, key: bytes) -> int:
-        """Removes an entity from every version of a view; how many cells there were."""
+    def erase(self, view: str, keys: Collection[bytes]) -> int:
+        """Removes entities from every version of a view; how many cells there were."""
         with self._lock:
             kept = [kept for version, kept in self._kept.items() if version.view == view]
             cells = [part for one in kept for part in (one.tail or {}, *one.heads.values())]
-            return sum(part.pop(key, None) is not None for part in cells)
+            return sum(part.pop(key, None) is not None for part in cells for key in set(keys))
 
     def _unpublished(self, view: str) -> list[Version]:
         published = self._published.get(view, ())

@@ -8,7 +8,7 @@ one moment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -102,12 +102,12 @@ class OnlineStore(Protocol):
         """Every view of which anything is kept, published or not, sorted."""
         ...
 
-    def erase(self, view: str, key: bytes) -> int:
-        """Removes an entity from a view and returns how many of its cells there were.
+    def erase(self, view: str, keys: Collection[bytes]) -> int:
+        """Removes entities from a view and returns how many of their cells there were.
 
         That is from the tail and the heads of every version that is kept, published or not; other
         cells, positions and versions stay as they are. On return nothing that is kept holds the
-        cells or the key, also not what a write that was cut off left behind. Again, or of an
+        cells or the keys, also not what a write that was cut off left behind. Again, or of an
         unknown view, is nothing. Nobody may write to the view's heads meanwhile, and readers ask
         anew; raises Unavailable if the storage fails or cannot forget, then the same call again
         finishes it.

@@ -312,8 +312,8 @@ def test_an_entity_is_erased_from_every_version(store: OnlineStore) -> None:
     other = Version("route@1", 1, 1_000)
     store.write_tail(other, cells)
     assert store.views() == (VIEW, "route@1")
-    assert store.erase(VIEW, b"a") == 5
-    assert store.erase(VIEW, b"a") == store.erase("unknown@1", b"a") == 0
+    assert store.erase(VIEW, [b"a"]) == 5
+    assert store.erase(VIEW, [b"a"]) == store.erase("unknown@1", [b"a"]) == 0
     store.publish(other)
     assert one(store, view="route@1").tail == b"secret"
     for at, version in ((9_000, SECOND), (1_500, FIRST)):
@@ -329,7 +329,7 @@ def test_an_erased_entity_begins_anew(store: OnlineStore) -> None:
     """What is written to a head afterwards is there, from the offset where the head was."""
     published(store, FIRST)
     store.write_head(FIRST, 0, [(b"a", b"old")], Head(5, 1_500, 1_600))
-    assert store.erase(VIEW, b"a") == 2
+    assert store.erase(VIEW, [b"a"]) == 2
     store.write_head(FIRST, 0, [(b"a", b"older")], Head(4, 1_500, 1_600))
     assert one(store).heads == (None, None)
     store.write_head(FIRST, 0, [(b"a", b"new")], Head(6, 1_700, 1_700))
@@ -339,7 +339,8 @@ def test_an_erased_entity_begins_anew(store: OnlineStore) -> None:
 def test_a_key_of_any_length_is_erased(store: OnlineStore) -> None:
     """Also what is longer than a store's own keys may be."""
     for key in (b"", b"k" * 510, b"k" * 511, b"k" * 5_000):
-        store.write_tail(FIRST, [(key, b"cell"), (b"other", b"")])
+        store.write_tail(FIRST, [(key, b"cell"), (b"other", b""), (b"third", b"")])
         store.publish(FIRST)
-        assert store.erase(VIEW, key) == 1
+        assert store.erase(VIEW, [b"third", b"?", b"third"]) == 1
+        assert store.erase(VIEW, [key]) == 1
         assert one(store, key).tail is None

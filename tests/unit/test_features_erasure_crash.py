@@ -189,7 +189,7 @@ def test_lmdb_files_do_not_keep_what_was_erased(tmp_path: Path) -> None:
     store, other = store_with_key(tmp_path), LmdbStore(tmp_path)
     wanted = [("v@1", b"s" + KEY.encode()), ("v@1", b"k7")]
     assert other.read(wanted, 20)[0].tail is not None
-    assert store.erase("v@1", b"s" + KEY.encode()) == 2
+    assert store.erase("v@1", [b"s" + KEY.encode()]) == 2
     assert held(tmp_path) == []
     for one in (store, other):
         gone, kept = one.read(wanted, 20)
@@ -218,12 +218,12 @@ def test_an_online_erasure_that_is_cut_off(
 
     monkeypatch.setattr(erasure, "copy_without", cut)
     with pytest.raises(Cut):
-        store.erase("v@1", b"s" + KEY.encode())
+        store.erase("v@1", [b"s" + KEY.encode()])
     monkeypatch.undo()
     found = store.read([("v@1", b"s" + KEY.encode())], 20)[0]
     assert found.tail is not None
     assert found.heads[0] is not None
-    assert store.erase("v@1", b"s" + KEY.encode()) == 2
+    assert store.erase("v@1", [b"s" + KEY.encode()]) == 2
     assert held(tmp_path) == []
     assert len(list(tmp_path.glob("*.tail"))) == len(list(tmp_path.glob("*.head"))) == 1
 

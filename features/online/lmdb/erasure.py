@@ -1,4 +1,4 @@
-"""One entity out of a view's files: each file that has it is written anew without it.
+"""Entities out of a view's files: each file that has one is written anew without them.
 
 The new files count once ``versions.lmdb`` names them, all in one transaction; the old ones are
 removed after it.
@@ -6,7 +6,7 @@ removed after it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ Name = Callable[..., str]
 class Erasure:
     """Rewrites the files of entries; ``cells`` counts those that were left out."""
 
-    def __init__(self, root: Path, stored: bytes, opened: Open, named: Name) -> None:
+    def __init__(self, root: Path, stored: Collection[bytes], opened: Open, named: Name) -> None:
         self._root = root
         self._stored = stored
         self._opened = opened
@@ -32,7 +32,7 @@ class Erasure:
         self.cells = 0
 
     def of(self, entries: Entries) -> Entries:
-        """The entries with files that do not have the entity."""
+        """The entries with files that do not have the entities."""
         self.cells = 0
         return tuple(self._without(entry) for entry in entries)
 
@@ -53,12 +53,13 @@ class Erasure:
         return TailFile(name, path.stat().st_size, checksum_of(path))
 
     def _renewed(self, entry: Entry, name: str, *parts: str) -> str | None:
-        """The name of a new file without the entity, None if the old one does not have it."""
+        """The name of a new file without the entities, None if the old one has none of them."""
         environment = self._opened(entry, name)
         with environment.begin() as txn:
-            if txn.get(self._stored) is None:
-                return None
-        self.cells += 1
+            cells = sum(txn.get(stored) is not None for stored in self._stored)
+        if not cells:
+            return None
+        self.cells += cells
         version: Version = entry.version
         new = self._named(version, *parts)
         copy_without(environment, self._root / new, self._stored)

@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ def build_tail(path: Path, cells: Iterable[Cell]) -> int:
         return int(environment.stat()["entries"])
 
 
-def copy_without(environment: Any, path: Path, unwanted: bytes) -> None:
-    """Fills a new file with all that another has but one stored key, and brings it to the disk.
+def copy_without(environment: Any, path: Path, unwanted: Collection[bytes]) -> None:
+    """Fills a new file with all that another has but some stored keys, and brings it to the disk.
 
     LMDB's own compacting copy takes over whole pages, with what was deleted from them.
     """
@@ -67,11 +67,11 @@ def copy_without(environment: Any, path: Path, unwanted: bytes) -> None:
     sync_folder(path.parent)
 
 
-def _stored_chunks(txn: Any, unwanted: bytes) -> Iterator[list[tuple[bytes, bytes]]]:
+def _stored_chunks(txn: Any, unwanted: Collection[bytes]) -> Iterator[list[tuple[bytes, bytes]]]:
     chunk: list[tuple[bytes, bytes]] = []
     size = 0
     for key, cell in txn.cursor():
-        if key != unwanted:
+        if key not in unwanted:
             chunk.append((key, cell))
             size += len(key) + len(cell)
         if size >= _CHUNK_BYTES:

@@ -18,7 +18,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -195,9 +195,11 @@ class LmdbStore:
                 sorted({e.version.view for found in state.entries.values() for e in found})
             )
 
-    def erase(self, view: str, key: bytes) -> int:
-        """Removes an entity from every version of a view; how many cells there were."""
-        erasure = Erasure(self._root, stored_key(key), self._opened_any, _file_name)
+    def erase(self, view: str, keys: Collection[bytes]) -> int:
+        """Removes entities from every version of a view; how many cells there were."""
+        erasure = Erasure(
+            self._root, frozenset(map(stored_key, keys)), self._opened_any, _file_name
+        )
         with answers(f"The versions of {view}"):
             self._change(view, erasure.of)
             self._now()
