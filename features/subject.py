@@ -33,13 +33,19 @@ class Subject:
         cls, entity: Entity, values: Sequence[Any], services: Iterable[FeatureService]
     ) -> Subject:
         """The subject under every name that these services have for its key."""
-        known = [
-            role.key_columns
-            for service in services
-            for role in service.views
-            if isinstance(role, ViewRole) and role.view.entity.name == entity.name
-        ]
-        return cls(entity, tuple(values), tuple(dict.fromkeys([entity.keys, *known])))
+        roles = (view for service in services for view in service.views)
+        made = cls(entity, tuple(values), (entity.keys,))
+        return made.also(
+            tuple(role.key.get(key, key) for key in entity.keys)
+            for role in roles
+            if isinstance(role, ViewRole) and made.is_part_of(role.view.entity)
+        )
+
+    def is_part_of(self, other: Entity) -> bool:
+        """Whether the other entity's keys have the subject's among them: each is about it too."""
+        parts = dict(zip(other.keys, other.types, strict=True))
+        mine = zip(self.entity.keys, self.entity.types, strict=True)
+        return all(parts.get(key) == dtype for key, dtype in mine)
 
     def also(self, columns: Iterable[tuple[str, ...]]) -> Subject:
         """The same subject under more column names."""

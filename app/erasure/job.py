@@ -14,7 +14,7 @@ from app.erasure import places
 from app.erasure.events import met_in_logs
 from app.erasure.places import Ground, Place
 from app.erasure.proof import key_hash, proof_of, write_proof
-from app.erasure.search import SHORTEST, Searched, needles, search
+from app.erasure.search import SHORTEST, Needles, Searched, search
 from app.erasure.survey import surveyed
 from app.errors import BadInput, Conflict
 from features.library import Library
@@ -122,10 +122,10 @@ def _ground(platform: Platform, library: Library, subject: Subject) -> Ground:
 
 
 def _searched(platform: Platform, subject: Subject, advance: Advance) -> Searched | None:
-    texts = needles(subject.values)
-    if not texts:
+    wanted = Needles.of(subject.values, subject.key)
+    if not wanted:
         return None
-    return search(platform.home.root, texts, lambda done, of: advance("search", done, of))
+    return search(platform.home.root, wanted, lambda done, of: advance("search", done, of))
 
 
 def _begun(platform: Platform, subject: Subject, hashed: str) -> Data:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import mmap
+import sqlite3
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,16 +32,35 @@ class Searched:
     unreadable: tuple[str, ...]
 
 
-def needles(values: Sequence[Any]) -> list[str]:
-    """The texts among a key's parts that can be searched for: not by chance somewhere."""
-    return [v for v in values if isinstance(v, str) and len(v.encode()) >= SHORTEST]
+@dataclass(frozen=True, slots=True)
+class Needles:
+    """What can be searched for without meeting it by chance: texts, and bytes as they are.
+
+    A part of a key of several parts may well be somewhere, in the keys of others: of such a key
+    only the bytes are searched for that stores have for the whole of it.
+    """
+
+    texts: tuple[str, ...] = ()
+    raw: tuple[bytes, ...] = ()
+
+    @classmethod
+    def of(cls, values: Sequence[Any], key: bytes) -> Needles:
+        """Those of a key; none for one without a text that is long enough."""
+        texts = tuple(v for v in values if isinstance(v, str) and len(v.encode()) >= SHORTEST)
+        if len(values) == 1 or not texts:
+            return cls(texts)
+        return cls((), (key,))
+
+    def __bool__(self) -> bool:
+        return bool(self.texts or self.raw)
 
 
-def search(root: Path, texts: Sequence[str], told: Callable[[int, int], None]) -> Searched:
-    """Looks for texts in the names and contents of all files below a folder."""
+def search(root: Path, wanted: Needles, told: Callable[[int, int], None]) -> Searched:
+    """Looks in the names and contents of all files below a folder."""
+    texts = wanted.texts
     paths = sorted(p for p in root.rglob("*") if p.is_file() and not p.is_symlink())
     found, unreadable, size = [], [], 0
-    forms = list(dict.fromkeys(form for text in texts for form in _forms(text)))
+    forms = list(dict.fromkeys([*wanted.raw, *(form for text in texts for form in _forms(text))]))
     for number, path in enumerate(paths):
         name, shown = _shown(path.relative_to(root), texts)
         told(number, len(paths))
@@ -49,7 +70,14 @@ def search(root: Path, texts: Sequence[str], told: Callable[[int, int], None]) -
                 found.append(shown)
         except FileNotFoundError:
             continue
-        except (OSError, pa.ArrowException, zlib.error, EOFError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            pa.ArrowException,
+            sqlite3.Error,
+            zlib.error,
+            EOFError,
+            zipfile.BadZipFile,
+        ) as error:
             unreadable.append(f"{shown}: {type(error).__name__}")
     return Searched(len(paths), size, tuple(found), tuple(unreadable))
 
@@ -131,6 +159,17 @@ def _unzipped(path: Path, data: Any) -> Iterator[bytes]:
             yield archive.read(name)
 
 
+def _rows(path: Path, data: Any) -> Iterator[bytes]:
+    """The values of a SQLite database: in the file a long one lies in pieces."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+        names = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+        for (name,) in names:
+            quoted = str(name).replace('"', '""')
+            for row in database.execute(f'SELECT * FROM "{quoted}"'):
+                yield from (v.encode() if isinstance(v, str) else v for v in row
+                            if isinstance(v, str | bytes))  # fmt: skip
+
+
 def _inflated(path: Path, data: Any) -> Iterator[bytes]:
     """The blocks of an Avro file, each between two of the marks that its header ends with."""
     content = bytes(data)
@@ -157,4 +196,5 @@ _UNPACKED: dict[bytes, Callable[[Path, Any], Iterator[bytes]]] = {
     b"\x1f\x8b": _gunzipped,
     b"PK": _unzipped,
     b"Obj\x01": _inflated,
+    b"SQLi": _rows,
 }

@@ -33,7 +33,7 @@ class Survey:
 def surveyed(platform: Platform, library: Library, subject: Subject, met: Sequence[Met]) -> Survey:
     """Looks through the tables of all sources, and the events that were met in logs."""
     found = Survey({subject.entity.name: {subject.key}})
-    relatives = [e for e in library.entities() if _is_part(subject.entity, e)]
+    relatives = [e for e in library.entities() if subject.is_part_of(e)]
     lake = platform.lake() if platform.home.lake.exists() else None
     there = set() if lake is None else set(lake.tables())
     for table in sorted({source.table for source in library.sources()} & there):
@@ -45,12 +45,6 @@ def surveyed(platform: Platform, library: Library, subject: Subject, met: Sequen
     for one in met:
         _add(found, relatives, one.rows)
     return found
-
-
-def _is_part(entity: Entity, other: Entity) -> bool:
-    """Whether the key of one is part of the other's."""
-    parts = dict(zip(other.keys, other.types, strict=True))
-    return all(parts.get(k) == t for k, t in zip(entity.keys, entity.types, strict=True))
 
 
 def _rows(lake: Lake, table: str, subject: Subject) -> Iterator[pa.Table]:

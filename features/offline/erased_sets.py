@@ -16,7 +16,7 @@ from features.errors import DamagedData
 from features.offline.files import file_digest
 from features.offline.lake import Erased
 from features.offline.training_set import DATA, RECORD, SPINE
-from features.plan import ServicePlan
+from features.plan import ServicePlan, ViewPlan
 from features.serial import from_data
 from features.subject import Subject
 
@@ -26,14 +26,14 @@ def erase_from_training_set(
 ) -> Erased:
     """Removes an entity's rows from a training set, which then counts as erased.
 
-    So does one that other entities' features were joined into from a table of which rows were
-    erased (``changed``). It is marked first, and each file is replaced by a rename: after a crash
+    So does one with features of other entities from a table of which rows were erased
+    (``changed``). It is marked first, and each file is replaced by a rename: after a crash
     the same call finishes it. Raises DamagedData for a folder that is no training set.
     """
     record = _record(folder)
     plan: ServicePlan = from_data(record["plan"])
-    roles = [v for v in plan.views if v.view.entity.name == subject.entity.name]
-    mine = subject.also(view.key_columns for view in roles)
+    roles = [view for view in plan.views if subject.is_part_of(view.view.entity)]
+    mine = subject.also(_columns(view, subject) for view in roles)
     files = [folder / SPINE, folder / DATA]
     touched = any(_holds(path, mine) for path in files) or any(
         view.view.source.table in changed for view in plan.views if view not in roles
@@ -63,6 +63,12 @@ def erase_from_parquet(path: Path, subject: Subject) -> Erased:
             writer.write_table(kept)
     _settle(partial, path)
     return Erased(rows, 1, 1, size)
+
+
+def _columns(view: ViewPlan, subject: Subject) -> tuple[str, ...]:
+    """The columns of the joined rows that hold the subject's key for a view."""
+    named = dict(zip(view.view.entity.keys, view.key_columns, strict=True))
+    return tuple(named[key] for key in subject.entity.keys)
 
 
 def _record(folder: Path) -> dict[str, Any]:

@@ -6,90 +6,45 @@ import gzip
 import io
 import json
 import os
-import secrets
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyiceberg.avro.file import AvroFile
-from pyiceberg.io.pyarrow import PyArrowFileIO
-from pyiceberg.manifest import MANIFEST_ENTRY_SCHEMAS
 
 from app.compose import Platform, open_platform
 from app.control.catalog import Put
 from app.control.resources import of_definition
 from app.errors import Conflict
-from app.online_jobs import get_online
-from features import Entity, FeatureService, FeatureView, Source, col, count, last
-from features import sum as total
 from features.keys import key_bytes
 from features.library import Library
-from features.offline.join import join_local
 from features.offline.training_set import build_training_set, load_training_set, local_join, rebuild
-from features.online.materialize import materialize
 from features.plan import resolve
-from serving.prediction_log import LOG_PREFIX, fixed_columns
-from serving.spool import SpoolSink
+from serving.prediction_log import LOG_PREFIX
+from tests.erasure_world import (
+    BY_SHOP,
+    DEFINITIONS,
+    ID,
+    KEY,
+    NOON,
+    fill,
+    held,
+    joined,
+    taps,
+    values_of,
+    write_csv,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
-KEY = secrets.token_hex(16)
-NOON = 1_383_307_200_000_000
-HOUR = 3_600_000_000
-ID = "id" + secrets.token_hex(16)
-TAPS = Source("taps", table="lake.taps", stream="taps", event_time="at", available_at="known",
-              event_id="id", partitions=2, bucket_by="card", lateness=365 * 24 * HOUR * 100,
-              schema={"id": str, "card": str, "shop": int, "x": float, "at": "time",
-                      "known": "time"})  # fmt: skip
-PAIR = Entity("pair", key=("card", "shop"), type=(str, int))
-CARD = Entity("card", key="card")
-TAPPING = FeatureView("tapping", entity=CARD, source=TAPS, features={
-    "n": count(), "sum": total(col("x")), "last": last(col("x")),
-})  # fmt: skip
-BY_PAIR = FeatureView("by_pair", entity=PAIR, source=TAPS, features={"n": count()})
-SERVICE = FeatureService("svc", [TAPPING, TAPPING.as_("payee", key={"card": "payee"}), BY_PAIR])
-DEFINITIONS = [CARD, PAIR, TAPS, TAPPING, BY_PAIR, SERVICE]
-LIBRARY = Library.from_definitions(DEFINITIONS)
 Tondo = Callable[..., Any]
-
-
-def taps(prefix: str, n: int, card: str | None = None, first_id: str = "") -> list[dict[str, Any]]:
-    """Rows of a few cards, every third of one card if that is given."""
-    return [
-        {
-            "id": first_id if first_id and i == 0 else f"{prefix}{i}",
-            "card": card if card and i % 3 == 0 else f"c{i % 4}",
-            "shop": i % 2,
-            "x": i / 7,
-            "at": NOON - HOUR + i,
-            "known": NOON - HOUR + i,
-        }
-        for i in range(n)
-    ]
-
-
-def write_csv(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """The rows as a file that can be ingested."""
-    lines = [",".join(f"2013-11-01T11:00:{i:02d}Z" if n in ("at", "known") and v else str(v)
-                      for n, v in row.items()) for i, row in enumerate(rows)]  # fmt: skip
-    path.write_text("\n".join([",".join(rows[0]), *lines]) + "\n")
-    return path
-
-
-def prediction(entities: dict[str, Any]) -> pa.Table:
-    """One logged prediction."""
-    row = dict.fromkeys(fixed_columns()) | {
-        "request_id": "r", "row": 0, "service": "svc", "entities": json.dumps(entities),
-        "request": "{}", "prediction": 0.5, "states": ["value"], "substitutes": ["none"],
-    }  # fmt: skip
-    text = {n: pa.array([v]) for n, v in row.items() if v is not None}
-    return pa.table(text)
 
 
 @pytest.fixture
@@ -104,69 +59,8 @@ def empty(tondo_home: Path) -> Platform:
 @pytest.fixture
 def platform(empty: Platform, tondo: Tondo, tmp_path: Path) -> Platform:
     """An installation with the key wherever a key can be, and others beside it."""
-    made = empty
-    files = [
-        write_csv(tmp_path / "a.csv", taps("a", 30, KEY)),
-        write_csv(tmp_path / "b.csv", [*taps("b", 12, KEY, ID), taps("m", 1, KEY)[0] | {"at": ""}]),
-        write_csv(tmp_path / "c.csv", taps("c", 12)),
-    ]
-    assert tondo("features", "ingest", "taps", files[0]).code == 0
-    store, lake = made.online(), made.lake()
-    for view in (TAPPING, BY_PAIR):
-        done = materialize(view, lake, store, NOON, now=made.clock.now())
-        assert done.version.partitions in (0, 2)
-    for path in files[1:]:
-        assert tondo("features", "ingest", "taps", path, "--stream").code == 0
-    sink = SpoolSink(made.home.spool)
-    sink.write(f"{LOG_PREFIX}m", prediction({"card": KEY, "payee": "c1", "shop": 1}))
-    sink.write(f"{LOG_PREFIX}m", prediction({"card": "c1", "payee": "c2", "shop": 1}))
-    sink.write(f"{LOG_PREFIX}m", prediction({"card": "c1", "payee": KEY, "shop": 1}))
-    spine = pa.table({"card": ["c0", KEY, "c1"], "payee": ["c1", "c1", "c2"], "shop": [0, 1, 1],
-                      "event_time": pa.array([NOON] * 3, pa.timestamp("us", "UTC"))})  # fmt: skip
-    plan = resolve(LIBRARY, "svc")
-    build_training_set(plan, lake, spine, made.home.training_sets)
-    build_training_set(plan, lake, spine.slice(2), made.home.training_sets)
-    run = made.home.training / "run-1" / "data"
-    run.mkdir(parents=True)
-    pq.write_table(spine, run / "train.parquet", compression="zstd")
-    return made
-
-
-def held(root: Path, text: str) -> list[str]:
-    """The files below a folder that hold a text, as bytes or once they are decoded."""
-    return [str(p.relative_to(root)) for p in sorted(root.rglob("*")) if p.is_file()
-            and (text in str(p) or any(text.encode() in part for part in parts(p)))]  # fmt: skip
-
-
-def parts(path: Path) -> Iterator[bytes]:
-    """A file's bytes, and its rows where they are packed."""
-    yield path.read_bytes()
-    if path.suffix == ".parquet":
-        yield repr(pq.read_table(path).to_pylist()).encode()
-    if path.suffix == ".avro" and not path.name.startswith("snap-"):
-        with AvroFile(PyArrowFileIO().new_input(str(path)), MANIFEST_ENTRY_SCHEMAS[2]) as entries:
-            for entry in entries:
-                yield repr(entry).encode()
-                yield b"".join(v for b in entry[4]._data if isinstance(b, dict)
-                               for v in b.values() if isinstance(v, bytes))  # fmt: skip
-
-
-def values_of(platform: Platform, *cards: str) -> list[Any]:
-    """What is online for some cards."""
-    plan = resolve(LIBRARY, "svc")
-    rows = [{"card": c, "payee": p, "shop": s} for c in cards for p in ("c1", "c2") for s in (0, 1)]
-    return [get_online(platform, plan, row, None, False)["values"] for row in rows]
-
-
-def joined(platform: Platform, out: Path) -> bytes:
-    """A join for all others, as the bytes of its file."""
-    cards = [f"c{i % 4}" for i in range(20)]
-    spine = pa.table({"card": cards, "payee": cards[::-1], "shop": [i % 2 for i in range(20)],
-                      "event_time": pa.array([NOON + i for i in range(20)],
-                                             pa.timestamp("us", "UTC"))})  # fmt: skip
-    pq.write_table(spine, out.with_suffix(".spine.parquet"))
-    join_local(resolve(LIBRARY, "svc"), platform.lake(), out.with_suffix(".spine.parquet"), out)
-    return out.read_bytes()
+    fill(empty, tondo, tmp_path)
+    return empty
 
 
 def test_a_key_is_nowhere_afterwards(platform: Platform, tondo: Tondo, tmp_path: Path) -> None:
@@ -234,8 +128,22 @@ def test_training_sets_say_that_they_are_erased(
     )
     with pytest.raises(Conflict, match="is erased"):
         rebuild(erased, tmp_path / "erased.parquet", join)
-    # The pair's events were the card's: a set that reads both may no longer come out the same.
-    assert whole.rows == 1
+    assert rebuild(whole, tmp_path / "whole.parquet", join).rows == 1
+
+
+def test_a_set_of_others_over_the_same_events_is_erased_too(
+    platform: Platform, tondo: Tondo, tmp_path: Path
+) -> None:
+    """A shop's features counted the card's events: it holds no key, and cannot be made again."""
+    plan = resolve(Library.from_definitions([BY_SHOP]), "by_shop:*")
+    spine = pa.table({"shop": [0], "event_time": pa.array([NOON], pa.timestamp("us", "UTC"))})
+    made = build_training_set(plan, platform.lake(), spine, platform.home.training_sets)
+    before = made.path.read_bytes()
+    assert tondo("features", "erase", "card", "--key", f"card={KEY}", "--yes").code == 0
+    after = load_training_set(made.folder)
+    assert (after.erased, after.path.read_bytes()) == (True, before)
+    with pytest.raises(Conflict, match="is erased"):
+        rebuild(after, tmp_path / "out.parquet", local_join(platform.lake()))
 
 
 def test_the_stream_goes_on(platform: Platform, tondo: Tondo, tmp_path: Path) -> None:
@@ -325,15 +233,22 @@ def test_it_may_be_killed_again_and_again(
     assert held(tondo_home, KEY) == held(tondo_home, ID) == []
 
 
+def holding(root: Path, raw: str) -> list[Path]:
+    """The files below a folder that hold some bytes, given as Latin-1."""
+    files = (path for path in root.rglob("*") if path.is_file())
+    return [path for path in files if raw.encode("latin-1") in path.read_bytes()]
+
+
 def test_a_composite_key_is_matched_in_all_its_parts(platform: Platform, tondo: Tondo) -> None:
-    """The same card in another shop stays; what is left of a card's text is told, and fails."""
-    lake = platform.lake()
+    """The same card in another shop stays, and no byte of the whole key is left."""
+    lake, home = platform.lake(), platform.home.root
     rows = lake.scan("lake.taps").to_pylist()
+    whole = (key_bytes([KEY, 1]) or b"").decode("latin-1")
+    assert holding(home / "online", whole)
     key = ("--key", "shop=1", "--key", f"card={KEY}")
     ran = tondo("features", "erase", "pair", "--yes", "-o", "json", *key)
-    assert ran.code == 1
-    assert ran.data["left"]
-    assert not ran.data["complete"]
+    assert (ran.code, ran.data["left"]) == (0, []), ran.err
+    assert not holding(home, whole)
     kept = [row for row in rows if (row["card"], row["shop"]) != (KEY, 1)]
     assert platform.lake().scan("lake.taps").num_rows == len(kept) < len(rows)
     keys = [(v, key_bytes([KEY, s]) or b"") for v in platform.online().views()
@@ -399,12 +314,15 @@ def test_what_cannot_be_cleaned_is_told(empty: Platform, tondo: Tondo) -> None:
     (stray / f"{KEY}.txt").write_text("x")
     with gzip.open(stray / "a.gz", "wt") as file:
         file.write(KEY)
+    with closing(sqlite3.connect(stray / "c.db")) as database, database:
+        database.execute("CREATE TABLE t (x TEXT)")
+        database.execute("INSERT INTO t VALUES (?)", ("-" * 4_000 + KEY * 2 + "-" * 9_000,))
     pq.write_table(pa.table({"m": pa.array([[("a", KEY)]], pa.map_(pa.string(), pa.string()))}),
                    stray / "b.parquet", compression="zstd", write_statistics=False)  # fmt: skip
     ran = tondo("features", "erase", "card", "--key", f"card={KEY}", "--yes", "-o", "json")
     assert (ran.code, ran.data["complete"], KEY in ran.out) == (1, False, False)
     assert sorted(left.partition(":")[0] for left in ran.data["left"]) == [
-        *("reports/<key>.txt", "reports/a.gz", "reports/b.parquet"),
+        *("reports/<key>.txt", "reports/a.gz", "reports/b.parquet", "reports/c.db"),
     ]
     assert held(empty.home.erasures, KEY) == []
     shutil.rmtree(stray)
