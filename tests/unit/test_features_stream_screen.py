@@ -133,3 +133,11 @@ def test_a_source_that_cannot_be_streamed_is_refused() -> None:
         Screen(source(stream=None), 0, quarantined={})
     with pytest.raises(DefinitionError, match="became known"):
         Screen(source(available_at="at"), 0, quarantined={})
+
+
+def test_an_erased_event_is_neither_accepted_nor_a_dead_letter() -> None:
+    """It is counted as what it is, and has its place, whatever else would be said of it."""
+    events = [Event(7, NOW, ROW), Event(8, NOW, {}, erased=True), Event(9, NOW, {}, erased=True)]
+    block = Screen(source(), 2, tolerance=500, quarantined={9: "bad"})(events)
+    assert outcomes(block) == ["accepted", "erased", "erased"]
+    assert (block.end, block.accepted.num_rows, block.letters("s").num_rows) == (10, 1, 0)
