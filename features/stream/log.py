@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
+
+NO_ROW: Mapping[str, Any] = MappingProxyType({})
+"""Stands for the row of an event that was erased; nobody can append it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,14 +16,18 @@ class Event:
     """One event as it stands in the log.
 
     ``appended_at`` is UTC µs by the log's clock and never falls within a partition. ``row`` has the
-    source's columns; times in it are UTC µs. Of an event that was erased the place is left, and no
-    row: ``row`` is empty.
+    source's columns; times in it are UTC µs. Of an event that was erased the place is left: its
+    ``row`` is NO_ROW.
     """
 
     offset: int
     appended_at: int
     row: Mapping[str, Any]
-    erased: bool = False
+
+    @property
+    def erased(self) -> bool:
+        """Whether it says nothing any more."""
+        return self.row is NO_ROW
 
 
 class EventLog(Protocol):
@@ -51,7 +59,7 @@ class EventLog(Protocol):
         """Removes what these events say for good and returns how many there were still.
 
         Each keeps its offset and ``appended_at``; reading it yields an event that is marked
-        ``erased`` and has no row. Other events do not change, nor does the end. On return nothing
+        ``erased`` and has NO_ROW. Other events do not change, nor does the end. On return nothing
         that is kept holds the rows, also not what a crash left behind. Again is nothing. Raises
         Conflict if somebody else appends, Unavailable if the storage fails or cannot erase; then
         the same call again finishes it.

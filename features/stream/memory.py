@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from features.clock import Clock
-from features.stream.log import Event
+from features.stream.log import NO_ROW, Event
 from features.stream.partitions import check_count, check_partition, removed
 from features.stream.rows import Packed, pack_rows, unpack_row
 
@@ -42,7 +42,7 @@ class MemoryLog:
             raise removed(offset, 0)
         found = self._partition(partition)[offset : offset + max(limit, 0)]
         return [
-            Event(offset + number, appended_at, unpack_row(*packed) if packed else {}, not packed)
+            Event(offset + number, appended_at, unpack_row(*packed) if packed else NO_ROW)
             for number, (appended_at, packed) in enumerate(found)
         ]
 

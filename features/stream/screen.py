@@ -23,7 +23,7 @@ from features.errors import BadInput, DefinitionError
 from features.offline.ingest import FILE, REASON
 from features.offline.lake import OFFSET, PARTITION
 from features.sources import Source
-from features.stream.log import Event
+from features.stream.log import NO_ROW, Event
 from features.values import checked_value
 
 OUTCOMES = ("accepted", "late", "malformed", "refused", "duplicates", "erased")
@@ -126,7 +126,7 @@ class Screen:
         }
         appended = np.array([event.appended_at for event in events], dtype=np.int64)
         outcomes = self._judged(columns, appended, reasons)
-        outcomes[[row for row, event in enumerate(events) if event.erased]] = ERASED
+        outcomes[[row for row, event in enumerate(events) if event.row is NO_ROW]] = ERASED
         refused = outcomes == REFUSED
         available = columns[self._source.available_at]
         columns[self._source.available_at] = _available(available, appended, refused)

@@ -18,15 +18,15 @@ from __future__ import annotations
 import os
 import struct
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from features.errors import DamagedData, NotFound, Unavailable
-from features.stream.log import Event
+from features.stream.log import NO_ROW, Event
 from features.stream.rows import Packed, unpack_row
 
 HEAD_BYTES = 64
@@ -52,15 +52,23 @@ class Place(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One record as read: ``end`` is the byte behind it, ``last`` ends what one append wrote."""
+    """One record as read: ``end`` is the byte behind it."""
 
     offset: int
     appended_at: int
     payload: bytes
-    escaped: bool
-    last: bool
+    flags: int
     end: int
-    erased: bool = False
+
+    @property
+    def last(self) -> bool:
+        """Whether it ends what one append wrote."""
+        return self.flags & _LAST != 0
+
+    @property
+    def erased(self) -> bool:
+        """Whether it says nothing any more."""
+        return self.flags & _ERASED != 0
 
     @property
     def after(self) -> Place:
@@ -130,7 +138,7 @@ def erased_record(record: Record) -> tuple[int, bytes]:
 
     It is as long as it was, so that no other record moves.
     """
-    flags = _ERASED | (_LAST if record.last else 0)
+    flags = _ERASED | record.flags & _LAST
     blank = b"{}".ljust(len(record.payload))
     body = _RECORD.pack(0, len(blank), record.appended_at, flags)[4:] + blank
     checksum = _CHECKSUM.pack(crc32(body, record.offset & 0xFFFFFFFF))
@@ -152,8 +160,7 @@ def records(fd: int, path: Path, start: Place, stop: int) -> Iterator[Record]:
             if crc32(view[at + 4 : end], offset & 0xFFFFFFFF) != checksum or not length:
                 raise _damaged(path, offset, position + at)
             payload = chunk[at + _RECORD.size : end]
-            escaped, last, erased = flags & _ESCAPED != 0, flags & _LAST != 0, flags & _ERASED != 0
-            yield Record(offset, appended_at, payload, escaped, last, position + end, erased)
+            yield Record(offset, appended_at, payload, flags, position + end)
             offset, at = offset + 1, end
         if at == 0:  # not even one record: the bytes end before it does
             raise _damaged(path, offset, position)
@@ -178,9 +185,8 @@ def _damaged(path: Path, offset: int, position: int) -> DamagedData:
 _RESTORE = "restore the file from a copy; nothing was skipped"
 
 
-def _event(record: Record) -> Event:
-    row = unpack_row(record.payload, record.escaped)
-    return Event(record.offset, record.appended_at, row, record.erased)
+def _row(payload: bytes, flags: int) -> Mapping[str, Any]:
+    return NO_ROW if flags & _ERASED else unpack_row(payload, flags & _ESCAPED != 0)
 
 
 class Segment:
@@ -210,7 +216,8 @@ class Segment:
                 start = self._before_offset(offset)
                 behind = islice(self._walk(fd, start, end), offset - start.offset, None)
                 for record in islice(behind, limit):
-                    found.append(_event(record))
+                    row = _row(record.payload, record.flags)
+                    found.append(Event(record.offset, record.appended_at, row))
                     self._cursor = record.after
             return found, end
 

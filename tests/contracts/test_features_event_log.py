@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from features.errors import BadInput, NotFound
 from features.stream.embedded import EmbeddedLog
-from features.stream.log import Event, EventLog
+from features.stream.log import NO_ROW, Event, EventLog
 from features.stream.memory import MemoryLog
 from features.testing import ManualClock
 
@@ -362,9 +362,10 @@ def test_an_erased_event_keeps_its_place_only(log: EventLog, clock: ManualClock)
         n for n in range(20) if n != 3
     ]
     assert (events[3], events[20]) == (
-        Event(3, START, {}, erased=True),
-        Event(20, START + 7, {}, erased=True),
+        Event(3, START, NO_ROW),
+        Event(20, START + 7, NO_ROW),
     )
+    assert [event.offset for event in events if event.erased] == [3, 20]
     assert (log.offset_at(1, START + 1), log.read(1, 20, 1)) == (20, [events[20]])
     assert log.append(1, numbered(21)) == 22
     assert log.read(1, 21, 9)[0].row["number"] == 21
@@ -376,5 +377,7 @@ def test_erasing_nothing_or_elsewhere(log: EventLog) -> None:
     log.append(2, numbered(3))
     assert (log.erase(0, []), log.erase(1, [0]), log.erase(0, [0])) == (0, 0, 1)
     assert [event.erased for event in log.read(2, 0, 9)] == [False]
+    assert log.append(1, [{}]) == 1
+    assert not log.read(1, 0, 9)[0].erased, "a row without columns is a row"
     with pytest.raises(NotFound):
         log.erase(3, [0])
