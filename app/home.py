@@ -88,6 +88,11 @@ class Home:
         return self.root / "training-sets"
 
     @property
+    def erasures(self) -> Path:
+        """Proofs of what was erased."""
+        return self.root / "erasures"
+
+    @property
     def reports(self) -> Path:
         """What commands wrote down for people."""
         return self.root / "reports"

@@ -1,13 +1,16 @@
-"""What all tests share: a home of their own, one Ray for those that need it, real flights."""
+"""What all tests share: a home, a way to run ``tondo``, one Ray for who needs it, real flights."""
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -37,6 +40,43 @@ def tondo_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     monkeypatch.setenv("TONDO_HOME", str(home))
     return home
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What one run of the command line said, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        """The JSON on standard output."""
+        return json.loads(self.out)
+
+
+Tondo = Callable[..., Ran]
+
+
+@pytest.fixture
+def tondo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Tondo:
+    """Runs ``tondo`` in this process, in an empty folder, as a script would."""
+    from app.cli import run
+
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+    def runs(*arguments: object) -> Ran:
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return Ran(code, said.out, said.err)
+
+    return runs
 
 
 @pytest.fixture(scope="session")

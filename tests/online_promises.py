@@ -276,3 +276,66 @@ class OnlineStorePromises:
                 ended.set()
                 raise
             assert [each.result(timeout=120) for each in watching] == [last] * 4
+
+    def test_an_entity_is_erased_from_every_version(self, store: OnlineStore) -> None:
+        """From tails and heads, published or not; other entities and all positions stay."""
+        cells = [(b"a", b"secret"), (b"b", b"kept")]
+        for version in (FIRST, SECOND):
+            store.write_tail(version, cells)
+            store.write_head(version, 1, [(b"a", b"head"), (b"c", b"")], Head(5, 2_500, 2_600))
+            store.publish(version)
+        store.write_tail(THIRD, cells)
+        other = Version("route@1", 1, 1_000)
+        store.write_tail(other, cells)
+        assert store.views() == (VIEW, "route@1")
+        assert store.erase(VIEW, [b"a"]) == 5
+        assert store.erase(VIEW, [b"a"]) == store.erase("unknown@1", [b"a"]) == 0
+        store.publish(other)
+        assert one(store, view="route@1").tail == b"secret"
+        for at, version in ((9_000, SECOND), (1_500, FIRST)):
+            positions = (Head(0, None, version.cut), Head(5, 2_500, 2_600))
+            assert one(store, at=at) == Found(version, None, (None, None), positions)
+            assert one(store, b"b", at).tail == b"kept"
+            assert one(store, b"c", at).heads == (None, b"")
+        store.publish(THIRD)
+        assert (one(store).tail, one(store, b"b").tail) == (None, b"kept")
+
+    def test_views_are_those_with_anything(self, store: OnlineStore) -> None:
+        """Also one that was never published; none of which everything was dropped."""
+        assert store.views() == ()
+        store.write_tail(Version("b@1", 1, 1_000), [])
+        published(store, FIRST, SECOND)
+        store.drop(FIRST)
+        assert store.views() == ("b@1", VIEW)
+
+    def test_an_erased_entity_begins_anew(self, store: OnlineStore) -> None:
+        """What is written to a head afterwards is there, from the offset where the head was."""
+        published(store, FIRST)
+        store.write_head(FIRST, 0, [(b"a", b"old")], Head(5, 1_500, 1_600))
+        assert store.erase(VIEW, [b"a"]) == 2
+        store.write_head(FIRST, 0, [(b"a", b"older")], Head(4, 1_500, 1_600))
+        assert one(store).heads == (None, None)
+        store.write_head(FIRST, 0, [(b"a", b"new")], Head(6, 1_700, 1_700))
+        assert one(store).heads == (b"new", None)
+        assert store.erase(VIEW, [b"a"]) == 1
+
+    def test_an_erased_entity_is_in_the_next_version(self, store: OnlineStore) -> None:
+        """A tail that is written afterwards has whatever it is given; a version can be dropped."""
+        published(store, FIRST)
+        store.write_head(FIRST, 0, [(b"a", b"old"), (b"b", b"old")], Head(5, 1_500, 1_600))
+        assert store.erase(VIEW, [b"a", b"b"]) == 3
+        published(store, SECOND)
+        store.write_head(SECOND, 0, [(b"a", b"new")], Head(5, 1_500, 1_600))
+        assert (one(store).tail, one(store).heads) == (b"tail 2", (b"new", None))
+        store.drop(FIRST)
+        assert store.versions(VIEW) == (SECOND,)
+        assert store.erase(VIEW, [b"a"]) == 2
+
+    def test_a_key_of_any_length_is_erased(self, store: OnlineStore) -> None:
+        """Also what is longer than a store's own keys may be."""
+        for key in (b"", b"k" * 510, b"k" * 511, b"k" * 5_000):
+            store.write_tail(FIRST, [(key, b"cell"), (b"other", b""), (b"third", b"")])
+            store.publish(FIRST)
+            assert store.erase(VIEW, [b"third", b"?", b"third"]) == 1
+            assert store.erase(VIEW, [key]) == 1
+            assert one(store, key).tail is None

@@ -36,12 +36,19 @@ def heads_of(version: Version, partition: int, rows: list[tuple[bytes, bytes]], 
     return lambda store: store.write_head(version, partition, iter(rows), head)
 
 
+def erased(view: str, keys: list[bytes]) -> Step:
+    """Erases entities from a view."""
+    return lambda store: store.erase(view, keys)
+
+
 steps = st.one_of(
     st.builds(tails, versions, cells),
     st.builds(heads_of, versions, st.integers(0, 1), cells, heads),
     st.builds(lambda version: lambda store: store.publish(version), versions),
     st.builds(lambda version: lambda store: store.drop(version), versions),
     st.builds(lambda view: lambda store: store.versions(view), st.sampled_from(VIEWS)),
+    st.builds(erased, st.sampled_from(VIEWS), st.lists(st.sampled_from(KEYS), max_size=2)),
+    st.just(lambda store: store.views()),
 )
 
 

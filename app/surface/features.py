@@ -10,8 +10,10 @@ import typer
 from app.surface.output import (
     Output,
     OutputOption,
+    aligned,
     as_json,
     as_yaml,
+    confirm,
     note,
     show_list,
     show_one,
@@ -177,6 +179,30 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command()
+def erase(
+    entity: Annotated[str, typer.Argument(help="The entity that the key is of.")],
+    key: Annotated[list[str], typer.Option(metavar="K=V", help="A part of its key; give all.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    project: ProjectOption = None,
+    output: OutputOption = Output.table,
+) -> None:
+    """Remove everything about one entity, everywhere, and prove it. The platform must be down."""
+    from app.erasure.job import erase as erase_everywhere
+    from app.erasure.job import subject_of
+
+    definitions = library(project)
+    with usage():
+        subject = subject_of(definitions, entity, pairs(key, "--key"))
+    if not yes:
+        confirm(f"Erase {entity} {', '.join(key)} for good?")
+    with progress(f"erase {entity}") as advance:
+        done = erase_everywhere(platform(), definitions, subject, advance)
+    show_one(done, output, lambda: _erase_text(done))
+    if not done["complete"]:
+        raise typer.Exit(1)
+
+
 def _show_features(rows: list[dict[str, Any]], output: Output, none: str) -> None:
     columns = {
         "FEATURE": lambda row: row["ref"],
@@ -200,6 +226,25 @@ def _ingest_text(done: dict[str, Any]) -> str:
 
 def _join_text(done: dict[str, Any]) -> str:
     return f"{done['rows']:,} rows with {done['features']} features into {done['out']}"
+
+
+def _erase_text(done: dict[str, Any]) -> str:
+    proof = f"proof {done['erasure']} (tondo home, erasures/)"
+    if done["nothingToDo"]:
+        return f"nothing to do: nothing of it is anywhere; {proof}"
+    cells = [[p["kind"], p["name"], str(p["rows"]), p["how"]] for p in done["places"]]
+    searched = done["searched"]
+    told = (
+        f"searched {searched['files']:,} files, {searched['bytes']:,} bytes: "
+        f"found in {searched['found']}"
+        if searched["done"]
+        else f"not searched byte by byte: {searched['why']}"
+    )
+    lines = aligned([["PLACE", "NAME", "ROWS", "HOW"], *cells])
+    lines += [told, *(f"LEFT: {left}" for left in done["left"])]
+    lines += [f"remains: {remains}" for remains in done["remains"]]
+    lines += [f"outside: {outside}" for outside in done["outside"]]
+    return "\n".join([*lines, f"{done['rows']:,} rows, events and cells erased; {proof}"])
 
 
 def _materialize_text(done: dict[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -77,6 +77,21 @@ class Condition:
     value: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What an erasure did: rows removed, files looked at, files removed or replaced, and bytes."""
+
+    rows: int = 0
+    looked: int = 0
+    files: int = 0
+    bytes: int = 0
+
+
+Matcher: TypeAlias = Callable[[pa.Table], Any]
+"""Says of every row whether it is meant: an Arrow array of booleans without nulls."""
+Told: TypeAlias = Callable[[str], None]
+"""Hears of every step of an erasure as it begins."""
+
 Data: TypeAlias = pa.Table | Iterable[pa.Table]
 """Rows to append: a table, or tables of the same columns that are written one after another."""
 
@@ -111,6 +126,18 @@ class Lake(Protocol):
         where: Sequence[Condition] = (),
     ) -> pa.Table:
         """The rows for which every condition holds, as of a snapshot (default: the latest)."""
+        ...
+
+    def erase(
+        self, name: str, columns: Sequence[str], matches: Matcher, told: Told | None = None
+    ) -> Erased:
+        """Removes rows from every snapshot, as if they had never been appended.
+
+        ``matches`` is asked about tables with these columns. Snapshots keep their ids, other rows
+        their bytes and order, digests stay known. It is one atomic step; afterwards nothing that
+        is kept holds the rows any more, also not what a write or an erasure that was cut off left
+        behind: then the same call again finishes it. Raises Conflict while others write.
+        """
         ...
 
     def describe(self, name: str) -> TableInfo:

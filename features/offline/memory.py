@@ -8,14 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from features.offline.filters import check_operators, matching
 from features.offline.lake import (
     DIGEST,
     Condition,
     Data,
+    Erased,
+    Matcher,
     TableInfo,
     TableSpec,
+    Told,
     carried_marks,
     check_columns,
     check_same,
@@ -93,6 +97,19 @@ class MemoryLake:
         if found not in held.snapshots:
             raise unknown_snapshot(name, found)
         return matching(held.snapshots[found], where).select(wanted)
+
+    def erase(
+        self, name: str, columns: Sequence[str], matches: Matcher, told: Told | None = None
+    ) -> Erased:
+        """Removes rows from every snapshot, as if they had never been appended."""
+        held = self._held(name)
+        wanted = check_columns(held.spec, columns)
+        with self._lock:
+            rows = 0
+            for snapshot, table in held.snapshots.items():
+                kept = table.filter(pc.invert(matches(table.select(wanted))))
+                rows, held.snapshots[snapshot] = table.num_rows - kept.num_rows, kept
+            return Erased(rows, len(held.snapshots), len(held.snapshots) if rows else 0)
 
     def describe(self, name: str) -> TableInfo:
         """What the table is now."""

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from features.clock import Clock, SystemClock
-from features.errors import DamagedData, NotFound
+from features.errors import Conflict, DamagedData, NotFound
 from features.naming import did_you_mean
 from features.offline.files import file_digest
 from features.offline.join import JoinReport, join_local, read_snapshots
@@ -30,7 +30,7 @@ from features.serial import canonical, from_data, to_data
 
 Split = tuple[int | None, int | None]
 """From and until, UTC µs of the time column; the end does not belong; None is open."""
-_RECORD, _SPINE, _DATA = "record.json", "spine.parquet", "data.parquet"
+RECORD, SPINE, DATA = "record.json", "spine.parquet", "data.parquet"
 
 
 class Join(Protocol):
@@ -55,7 +55,8 @@ class TrainingSet:
     """The record of a training set; ``id`` follows from everything that decides its content.
 
     ``plan`` is the service's plan as data, ``snapshots`` are by table, ``digest`` is that of the
-    data file's bytes, ``created_at`` is UTC µs.
+    data file's bytes, ``created_at`` is UTC µs. ``erased``: rows of it, or events that it was made
+    from, were erased since, so it can no longer be made again.
     """
 
     id: str
@@ -71,16 +72,17 @@ class TrainingSet:
     created_at: int
     folder: str
     splits: Mapping[str, Split] = field(default_factory=dict)
+    erased: bool = False
 
     @property
     def path(self) -> Path:
         """The data: the spine's columns and one per feature, as Parquet."""
-        return Path(self.folder) / _DATA
+        return Path(self.folder) / DATA
 
     @property
     def spine(self) -> Path:
         """The spine it was made from, as Parquet."""
-        return Path(self.folder) / _SPINE
+        return Path(self.folder) / SPINE
 
     def table(self, split: str | None = None) -> pa.Table:
         """The rows, or those of one split. Raises NotFound for a split that was not declared."""
@@ -110,12 +112,12 @@ def build_training_set(
     """
     snapshots = read_snapshots(plan, lake)
     with _new_folder(Path(folder)) as made:
-        write_tables(made / _SPINE, spine_parts(spine, plan, time_column))
+        write_tables(made / SPINE, spine_parts(spine, plan, time_column))
         record = {
             "plan": to_data(plan),
             "time_column": time_column,
             "inclusive": inclusive,
-            "spine_digest": file_digest(made / _SPINE),
+            "spine_digest": file_digest(made / SPINE),
             "snapshots": snapshots,
             "splits": {name: list(split) for name, split in (splits or {}).items()},
         }
@@ -126,8 +128,8 @@ def build_training_set(
         join = join or local_join(lake)
         report = join(
             plan,
-            made / _SPINE,
-            made / _DATA,
+            made / SPINE,
+            made / DATA,
             time_column=time_column,
             inclusive=inclusive,
             snapshots=snapshots,
@@ -137,17 +139,17 @@ def build_training_set(
             "service": plan.name,
             "fingerprint": plan.fingerprint,
             "rows": report.rows,
-            "digest": file_digest(made / _DATA),
+            "digest": file_digest(made / DATA),
             "created_at": (clock or SystemClock()).now(),
         }
-        (made / _RECORD).write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
+        (made / RECORD).write_bytes(orjson.dumps(record, option=orjson.OPT_INDENT_2))
         os.replace(made, final)
     return load_training_set(final)
 
 
 def load_training_set(folder: str | Path) -> TrainingSet:
     """The record in a training set's folder. Raises NotFound or DamagedData."""
-    path = Path(folder) / _RECORD
+    path = Path(folder) / RECORD
     if not path.exists():
         raise NotFound(f"there is no training set in {folder}", "Build it first.")
     try:
@@ -161,8 +163,14 @@ def load_training_set(folder: str | Path) -> TrainingSet:
 def rebuild(training_set: TrainingSet, out: str | Path, join: Join) -> JoinReport:
     """Makes the data again from the recorded snapshots and checks that the bytes are the same.
 
-    Raises DamagedData if they differ, NotFound if a snapshot is gone.
+    Raises DamagedData if they differ, NotFound if a snapshot is gone, Conflict if it is erased.
     """
+    if training_set.erased:
+        raise Conflict(
+            f"training set {training_set.id} is erased: rows were removed from it, or from what it "
+            "was made from, so it cannot be made again bit for bit",
+            "Build a new training set.",
+        )
     path = Path(out)
     report = join(
         from_data(training_set.plan),

@@ -17,6 +17,7 @@ from features.offline.ingest import (
     FUTURE_TOLERANCE,
     Counts,
     IngestReport,
+    Intake,
     Progress,
     Screen,
     dead_letter_table,
@@ -71,7 +72,14 @@ def ingest_on_ray(
         return nothing_to_do(lake, intake)
     latest = (clock or SystemClock()).now() + FUTURE_TOLERANCE
     pieces = list(_pieces(lake, source, intake.todo, latest))
-    letters = dead_letter_table(source)
+    with lake.writing(source.table), lake.writing(dead_letter_table(source).name):
+        return _ingested(lake, intake, pieces, progress)
+
+
+def _ingested(
+    lake: IcebergLake, intake: Intake, pieces: Sequence[Piece], progress: Progress | None
+) -> IngestReport:
+    source, letters = intake.source, dead_letter_table(intake.source)
     try:
         staged = RayRunner(f"ingest:{source.name}", progress)("stage", stage_piece, pieces)
         _commit_letters(lake, letters.name, staged, intake.digest)

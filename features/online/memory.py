@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from features.online.rules import check_partition, is_current, is_other_try, no_tail, version_at
@@ -68,6 +68,18 @@ class MemoryStore:
         with self._lock:
             return [self._find(view, key, at) for view, key in wanted]
 
+    def views(self) -> tuple[str, ...]:
+        """Every view of which anything is kept, published or not, sorted."""
+        with self._lock:
+            return tuple(sorted({version.view for version in self._kept}))
+
+    def erase(self, view: str, keys: Collection[bytes]) -> int:
+        """Removes entities from every version of a view; how many cells there were."""
+        with self._lock:
+            kept = [kept for version, kept in self._kept.items() if version.view == view]
+            cells = [part for one in kept for part in (one.tail or {}, *one.heads.values())]
+            return sum(part.pop(key, None) is not None for part in cells for key in set(keys))
+
     def _unpublished(self, view: str) -> list[Version]:
         published = self._published.get(view, ())
         return [other for other in self._kept if other.view == view and other not in published]
@@ -84,6 +96,10 @@ class MemoryStore:
             tuple(kept.heads.get(partition, {}).get(key) for partition in partitions),
             tuple(kept.positions.get(partition, never) for partition in partitions),
         )
+
+    def remains(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
 
     def drop(self, version: Version) -> None:
         """Removes a version and its heads, or finds it gone; Conflict for the current one."""

@@ -8,7 +8,7 @@ one moment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -96,6 +96,26 @@ class OnlineStore(Protocol):
         Of each view that is the current version, or the one published before if only that one's
         cut is not after ``at`` (UTC µs).
         """
+        ...
+
+    def views(self) -> tuple[str, ...]:
+        """Every view of which anything is kept, published or not, sorted."""
+        ...
+
+    def erase(self, view: str, keys: Collection[bytes]) -> int:
+        """Removes entities from a view and returns how many of their cells there were.
+
+        That is from the tail and the heads of every version that is kept, published or not; other
+        cells, positions and versions stay as they are. On return nothing that is kept holds the
+        cells or the keys, but as ``remains`` says, also not what a write that was cut off left
+        behind. Again, or of an unknown view, is nothing. Nobody may write to the view's heads
+        meanwhile, and readers ask anew; raises Unavailable if the storage fails or cannot forget,
+        then the same call again finishes it.
+        """
+        ...
+
+    def remains(self) -> tuple[str, ...]:
+        """What an erasure leaves for a while in places of the storage's own, and until when."""
         ...
 
     def drop(self, version: Version) -> None:

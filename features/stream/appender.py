@@ -102,6 +102,20 @@ def settle(folder: Path) -> None:
 
 
 @contextmanager
+def alone(folder: Path) -> Iterator[list[Path]]:
+    """The segments of a partition that nobody appends to meanwhile, mended.
+
+    Raises Conflict if somebody does.
+    """
+    with storage(folder):
+        with _gate(folder):
+            lock = _locked(folder)
+        with lock:
+            _settled(folder)
+            yield segment_paths(folder)
+
+
+@contextmanager
 def _gate(folder: Path) -> Iterator[None]:
     """Makes asking for the lock and mending one step: who only mends must not refuse anybody."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -170,11 +184,12 @@ def _new_segment(folder: Path, first: int, before: int) -> Path:
         file.flush()
         os.fsync(file.fileno())
     partial.rename(path)
-    _sync_folder(folder)
+    sync_folder(folder)
     return path
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Brings a folder's list of files to the disk."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -8,7 +8,10 @@ a space costs nothing until it has cells, and there may be any number of them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import mmap
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -27,7 +30,11 @@ _SHORT, _LONG = b"\0", b"\1"
 # LMDB's keys have at most 511 bytes: 4 for the space, 1 for the kind.
 _SHORT_BYTES = 506
 
+_DATA, _REWRITTEN = "data.mdb", "rewritten"
+
 _Change = tuple[bytes, bytes | None]
+Unwanted = Callable[[str, bytes, bytes], bool]
+"""Whether a cell is to go: by its space, key and value."""
 
 
 class Checkpoint:
@@ -107,6 +114,23 @@ class Checkpoint:
             if prefix is not None:
                 txn.delete(space.encode(), db=self._spaces)
                 self._clear(txn, prefix)
+
+    def copy_to(self, path: Path, unwanted: Unwanted) -> int:
+        """Writes a checkpoint of the same moment without some cells; how many were left out."""
+        shutil.rmtree(path, ignore_errors=True)
+        left_out = 0
+        with self._reading() as txn, Checkpoint(path) as copy, copy._writing() as into:
+            for table, its in ((self._own, copy._own), (self._spaces, copy._spaces)):
+                for name, value in txn.cursor(db=table):
+                    into.put(name, value, db=its)
+            spaces = {number: name.decode() for name, number in txn.cursor(db=self._spaces)}
+            for stored, raw in txn.cursor(db=self._cells):
+                space = spaces.get(stored[:4])
+                if space is not None and unwanted(space, *_cell(stored[4:], raw)):
+                    left_out += 1
+                else:
+                    into.put(stored, raw, db=copy._cells, append=True)
+        return left_out
 
     def close(self) -> None:
         """Gives the file back; what was saved stays."""
@@ -204,6 +228,39 @@ class Checkpoint:
             f"the checkpoint {self._path} does not answer: {error}",
             "see whether the disk is full and the files may be read and written",
         )
+
+
+def erase_cells(path: Path, unwanted: Unwanted, traces: Sequence[bytes] = ()) -> int:
+    """Removes cells from a checkpoint that nobody has open; how many there were.
+
+    The file is written anew without them, whenever it has one, or anywhere in it the bytes of one
+    of ``traces``: LMDB keeps what was deleted until something else takes its place. It is replaced
+    by a rename, so a crash leaves the old one or the new. Raises as Checkpoint's methods do.
+    """
+    if not (path / _DATA).exists():
+        return 0
+    with Checkpoint(path) as old:
+        cells = old.copy_to(path / _REWRITTEN, unwanted)
+    if cells or _has(path / _DATA, traces):
+        with _folder(path) as folder:
+            os.replace(path / _REWRITTEN / _DATA, path / _DATA)
+            os.fsync(folder)
+    shutil.rmtree(path / _REWRITTEN)
+    return cells
+
+
+def _has(path: Path, traces: Sequence[bytes]) -> bool:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return any(data.find(trace) >= 0 for trace in traces)
+
+
+@contextmanager
+def _folder(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _stored_key(key: bytes) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +19,7 @@ from uuid import uuid4
 from features.clock import Clock
 from features.errors import DamagedData
 from features.stream.appender import Appender, settle
+from features.stream.eraser import erase_events
 from features.stream.log import Event
 from features.stream.partitions import check_count, check_partition, other_count, removed
 from features.stream.rows import Packed, pack_rows
@@ -61,6 +62,15 @@ class EmbeddedLog:
     def read(self, partition: int, offset: int, limit: int) -> list[Event]:
         """Up to ``limit`` events from an offset on; none at the end of the log."""
         return self._partition(partition).read(offset, limit)
+
+    def erase(self, offsets: Mapping[int, Collection[int]]) -> int:
+        """Removes what these events say for good and returns how many there were still."""
+        wanted = {self._partition(partition): some for partition, some in offsets.items()}
+        return sum(partition.erase(some) for partition, some in wanted.items())
+
+    def remains(self) -> tuple[str, ...]:
+        """Nothing: files are replaced."""
+        return ()
 
     def end(self, partition: int) -> int:
         """The offset that the next event will have."""
@@ -107,6 +117,13 @@ class _Partition:
             if self._appender is None:
                 self._appender = Appender(self._folder, self._segment_bytes)
             return self._appender.append(rows, clock.now())
+
+    def erase(self, offsets: Collection[int]) -> int:
+        with self._appending:
+            if self._appender is not None:  # it writes to a file that may be replaced
+                self._appender.close()
+                self._appender = None
+            return erase_events(self._folder, frozenset(offsets))
 
     def read(self, offset: int, limit: int) -> list[Event]:
         with self._reading:

@@ -99,6 +99,16 @@ def append_files(
     return Appended(done, skipped, ignored)
 
 
+def check_finished(folder: Path) -> None:
+    """Raises Conflict if the reading of a file was cut off and has not been finished yet."""
+    for path in sorted(folder.glob("*.json")):
+        if _last_try(folder, path.stem).state == "begun":
+            raise Conflict(
+                f"a file is only half in the log of {folder.parent.name}",
+                "finish it first: give the same file to tondo features ingest --stream again",
+            )
+
+
 def partitions_of(source: Source, rows: pa.Table, partitions: int) -> list[int]:
     """The partition of every row, by the column that the source is bucketed by, else its first."""
     if partitions == 1:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Protocol
+
+NO_ROW: Mapping[str, Any] = MappingProxyType({})
+"""Stands for the row of an event that was erased; nobody can append it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,12 +16,18 @@ class Event:
     """One event as it stands in the log.
 
     ``appended_at`` is UTC µs by the log's clock and never falls within a partition. ``row`` has the
-    source's columns; times in it are UTC µs.
+    source's columns; times in it are UTC µs. Of an event that was erased the place is left: its
+    ``row`` is NO_ROW.
     """
 
     offset: int
     appended_at: int
     row: Mapping[str, Any]
+
+    @property
+    def erased(self) -> bool:
+        """Whether it says nothing any more."""
+        return self.row is NO_ROW
 
 
 class EventLog(Protocol):
@@ -45,6 +55,22 @@ class EventLog(Protocol):
         Raises DamagedData for an event that is not what was written, NotFound for an offset that
         retention has removed.
         """
+        ...
+
+    def erase(self, offsets: Mapping[int, Collection[int]]) -> int:
+        """Removes what these events say for good and returns how many there were still.
+
+        ``offsets`` are by partition. Each event keeps its offset and ``appended_at``; reading it
+        yields one that is marked ``erased`` and has NO_ROW. Other events do not change, nor does
+        any end. On return nothing that is kept holds the rows, but as ``remains`` says, also not
+        what a crash left behind. Again is nothing. Nobody else may use the log meanwhile. Raises
+        Conflict if somebody appends, Unavailable if the storage fails or cannot erase; then the
+        same call again finishes it.
+        """
+        ...
+
+    def remains(self) -> tuple[str, ...]:
+        """What an erasure leaves for a while in places of the storage's own, and until when."""
         ...
 
     def end(self, partition: int) -> int:

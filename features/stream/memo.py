@@ -40,7 +40,11 @@ class Tally:
 def saved_tally(checkpoint: Checkpoint, first: int) -> Tally:
     """The tally of the checkpoint's moment; a new one begins at ``first``."""
     raw = checkpoint.meta(_COUNTS)
-    return Tally(first) if raw is None else Tally(checkpoint.offset(), **orjson.loads(raw))
+    if raw is None:
+        return Tally(first)
+    counts = orjson.loads(raw)
+    outcomes = dict.fromkeys(OUTCOMES, 0) | counts["outcomes"]
+    return Tally(checkpoint.offset(), outcomes, counts["newest"])
 
 
 def saved_progress(checkpoint: Checkpoint) -> list[Progress]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from features.clock import Clock
-from features.stream.log import Event
+from features.stream.log import NO_ROW, Event
 from features.stream.partitions import check_count, check_partition, removed
 from features.stream.rows import Packed, pack_rows, unpack_row
 
@@ -18,7 +18,7 @@ class MemoryLog:
 
     def __init__(self, partitions: int, clock: Clock) -> None:
         check_count(partitions)
-        self._events: list[list[tuple[int, Packed]]] = [[] for _ in range(partitions)]
+        self._events: list[list[tuple[int, Packed | None]]] = [[] for _ in range(partitions)]
         self._clock = clock
         self._lock = threading.Lock()
 
@@ -42,9 +42,20 @@ class MemoryLog:
             raise removed(offset, 0)
         found = self._partition(partition)[offset : offset + max(limit, 0)]
         return [
-            Event(offset + number, appended_at, unpack_row(*packed))
+            Event(offset + number, appended_at, unpack_row(*packed) if packed else NO_ROW)
             for number, (appended_at, packed) in enumerate(found)
         ]
+
+    def erase(self, offsets: Mapping[int, Collection[int]]) -> int:
+        """Removes what these events say for good and returns how many there were still."""
+        with self._lock:
+            return sum(
+                _erase(self._partition(partition), set(some)) for partition, some in offsets.items()
+            )
+
+    def remains(self) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
 
     def end(self, partition: int) -> int:
         """The offset that the next event will have."""
@@ -54,6 +65,13 @@ class MemoryLog:
         """The first offset whose event was appended at that time (UTC µs) or later, or the end."""
         return bisect_left(self._partition(partition), appended_at, key=lambda event: event[0])
 
-    def _partition(self, number: int) -> list[tuple[int, Packed]]:
+    def _partition(self, number: int) -> list[tuple[int, Packed | None]]:
         check_partition(number, len(self._events))
         return self._events[number]
+
+
+def _erase(events: list[tuple[int, Packed | None]], offsets: set[int]) -> int:
+    there = [o for o in offsets if 0 <= o < len(events) and events[o][1] is not None]
+    for offset in there:
+        events[offset] = (events[offset][0], None)
+    return len(there)

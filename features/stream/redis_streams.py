@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from features.errors import BadInput, Conflict, DamagedData, NotFound, Unavailab
 from features.stream.frames import event_of, framed, new_append, read_frame
 from features.stream.log import Event
 from features.stream.partitions import check_count, check_partition, other_count, removed
+from features.stream.redis_erasure import StreamErasure
 from features.stream.rows import Packed, pack_rows
 
 APPEND_BYTES = 256 << 20
@@ -106,6 +107,7 @@ class RedisLog:
         self._wait_ms = int(timeout_s * 400)
         self._script = self._redis.register_script(_APPEND)
         self._settling = self._redis.register_script(_SETTLE)
+        self._erasure = StreamErasure(self._redis)
         with _server(name):
             if must_fsync:
                 _check_durable(self._redis)
@@ -144,6 +146,25 @@ class RedisLog:
                 if len(chunk) < wanted:
                     break
         return found
+
+    def erase(self, offsets: Mapping[int, Collection[int]]) -> int:
+        """Removes what these events say for good and returns how many there were still.
+
+        Redis has a second copy of a stream meanwhile.
+        """
+        for partition in offsets:
+            check_partition(partition, self.partitions)
+        with _server(self._name):
+            found = sum(
+                self._erasure.erase(self._stream(partition), self._state(partition), some)
+                for partition, some in offsets.items()
+            )
+            self._erasure.finish([self._stream(p) for p in range(self.partitions)])
+            return found
+
+    def remains(self) -> tuple[str, ...]:
+        """Copies that Redis does not write itself."""
+        return ("replicas and copies of Redis' files: until they are made anew from it",)
 
     def end(self, partition: int) -> int:
         """The offset that the next event will have."""

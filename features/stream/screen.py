@@ -23,12 +23,12 @@ from features.errors import BadInput, DefinitionError
 from features.offline.ingest import FILE, REASON
 from features.offline.lake import OFFSET, PARTITION
 from features.sources import Source
-from features.stream.log import Event
+from features.stream.log import NO_ROW, Event
 from features.values import checked_value
 
-OUTCOMES = ("accepted", "late", "malformed", "refused", "duplicates")
+OUTCOMES = ("accepted", "late", "malformed", "refused", "duplicates", "erased")
 """What becomes of an event; every event that was read is one of these."""
-ACCEPTED, LATE, MALFORMED, REFUSED, DUPLICATE = range(len(OUTCOMES))
+ACCEPTED, LATE, MALFORMED, REFUSED, DUPLICATE, ERASED = range(len(OUTCOMES))
 
 Outcomes = npt.NDArray[np.int8]
 
@@ -126,6 +126,7 @@ class Screen:
         }
         appended = np.array([event.appended_at for event in events], dtype=np.int64)
         outcomes = self._judged(columns, appended, reasons)
+        outcomes[[row for row, event in enumerate(events) if event.row is NO_ROW]] = ERASED
         refused = outcomes == REFUSED
         available = columns[self._source.available_at]
         columns[self._source.available_at] = _available(available, appended, refused)

@@ -4,7 +4,7 @@
 
     file    mark (64 bytes), record, record, …        named after the offset of its first event
     mark    magic, and the place behind the last durable record, checksummed
-    record  CRC-32, length, appended_at, flags, the row as JSON
+    record  CRC-32, length, appended_at, flags, the row as JSON (blanks, once it is erased)
 
 The mark moves after the records before it are on disk, so a reader that stops there sees only
 durable events. It lies in the same file as the records, so that each flush takes along the mark of
@@ -18,15 +18,15 @@ from __future__ import annotations
 import os
 import struct
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from features.errors import DamagedData, NotFound, Unavailable
-from features.stream.log import Event
+from features.stream.log import NO_ROW, Event
 from features.stream.rows import Packed, unpack_row
 
 HEAD_BYTES = 64
@@ -37,7 +37,7 @@ _MAGIC = b"TONDOLG1"
 _MARK = struct.Struct("<8sqqq")
 _RECORD = struct.Struct("<IIqB")
 _CHECKSUM = struct.Struct("<I")
-_ESCAPED, _LAST = 1, 2
+_ESCAPED, _LAST, _ERASED = 1, 2, 4
 _CHUNK_BYTES = (1 << 16, 1 << 20)  # the first, so that a small read is cheap, and the largest
 _STRIDE_BYTES = 1 << 16
 _TRIES = 1_000
@@ -52,14 +52,23 @@ class Place(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One record as read: ``end`` is the byte behind it, ``last`` ends what one append wrote."""
+    """One record as read: ``end`` is the byte behind it."""
 
     offset: int
     appended_at: int
     payload: bytes
-    escaped: bool
-    last: bool
+    flags: int
     end: int
+
+    @property
+    def last(self) -> bool:
+        """Whether it ends what one append wrote."""
+        return self.flags & _LAST != 0
+
+    @property
+    def erased(self) -> bool:
+        """Whether it says nothing any more."""
+        return self.flags & _ERASED != 0
 
     @property
     def after(self) -> Place:
@@ -124,6 +133,18 @@ def encode_records(rows: Sequence[Packed], start: Place, appended_at: int) -> tu
     return data, Place(start.offset + len(rows), start.position + len(data), appended_at)
 
 
+def erased_record(record: Record) -> tuple[int, bytes]:
+    """Where a record begins, and what is to stand there once it says nothing any more.
+
+    It is as long as it was, so that no other record moves.
+    """
+    flags = _ERASED | record.flags & _LAST
+    blank = b"{}".ljust(len(record.payload))
+    body = _RECORD.pack(0, len(blank), record.appended_at, flags)[4:] + blank
+    checksum = _CHECKSUM.pack(crc32(body, record.offset & 0xFFFFFFFF))
+    return record.end - len(checksum) - len(body), checksum + body
+
+
 def records(fd: int, path: Path, start: Place, stop: int) -> Iterator[Record]:
     """The records from a place to a byte; DamagedData, naming file and offset, for a bad one."""
     offset, position, wanted = start.offset, start.position, _CHUNK_BYTES[0]
@@ -139,8 +160,7 @@ def records(fd: int, path: Path, start: Place, stop: int) -> Iterator[Record]:
             if crc32(view[at + 4 : end], offset & 0xFFFFFFFF) != checksum or not length:
                 raise _damaged(path, offset, position + at)
             payload = chunk[at + _RECORD.size : end]
-            last = flags & _LAST != 0
-            yield Record(offset, appended_at, payload, flags & _ESCAPED != 0, last, position + end)
+            yield Record(offset, appended_at, payload, flags, position + end)
             offset, at = offset + 1, end
         if at == 0:  # not even one record: the bytes end before it does
             raise _damaged(path, offset, position)
@@ -163,6 +183,10 @@ def _damaged(path: Path, offset: int, position: int) -> DamagedData:
 
 
 _RESTORE = "restore the file from a copy; nothing was skipped"
+
+
+def _row(payload: bytes, flags: int) -> Mapping[str, Any]:
+    return NO_ROW if flags & _ERASED else unpack_row(payload, flags & _ESCAPED != 0)
 
 
 class Segment:
@@ -192,7 +216,7 @@ class Segment:
                 start = self._before_offset(offset)
                 behind = islice(self._walk(fd, start, end), offset - start.offset, None)
                 for record in islice(behind, limit):
-                    row = unpack_row(record.payload, record.escaped)
+                    row = _row(record.payload, record.flags)
                     found.append(Event(record.offset, record.appended_at, row))
                     self._cursor = record.after
             return found, end

@@ -60,6 +60,14 @@ def test_any_rows_survive(place: Place, batches: list[list[dict[str, Any]]]) -> 
     promises.any_rows_survive(place, batches)
 
 
+@given(promises.BATCHES, promises.CHOSEN)
+def test_erased_are_gone(
+    place: Place, batches: list[list[dict[str, Any]]], chosen: list[int]
+) -> None:
+    """Of any rows any may be erased; all others are read as they were."""
+    promises.erased_are_gone(place, batches, chosen)
+
+
 @given(promises.APPENDS, promises.QUESTIONS)
 def test_times_lead_to_offsets(
     place: Place, appends: list[tuple[int, int]], questions: list[int]

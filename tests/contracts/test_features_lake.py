@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from features.errors import BadInput, Conflict, NotFound
 from features.offline.iceberg import IcebergLake
-from features.offline.lake import DIGEST, MARK, Condition, Lake, TableSpec
+from features.offline.lake import DIGEST, MARK, Condition, Lake, Matcher, TableSpec
 from features.offline.memory import MemoryLake
 
 SCHEMA = pa.schema(
@@ -235,3 +236,54 @@ def test_concurrent_appends_all_land(lake: Lake) -> None:
         landed = sum(pool.map(append, range(12)))
     assert landed == 6
     assert lake.scan(BUCKETED.name).num_rows == 12
+
+
+def of_key(key: str) -> Matcher:
+    """Which rows have this key."""
+    return lambda table: pc.fill_null(pc.equal(table.column("key"), key), False)
+
+
+@pytest.mark.parametrize("spec", [PLAIN, BUCKETED], ids=["plain", "bucketed"])
+def test_erased_rows_were_never_there(lake: Lake, spec: TableSpec) -> None:
+    """In no snapshot; snapshots keep ids, digests and marks, other rows what they hold."""
+    lake.create(spec)
+    told = {MARK + "at": "7"}
+    snapshots = [
+        lake.append(spec.name, rows("a", "me", "b", "me", None), digest="one", summary=told),
+        lake.append(spec.name, rows("me", start=10), digest="two"),
+        lake.append(spec.name, rows("c", "a", start=20), digest="three"),
+    ]
+    before = {s: lake.scan(spec.name, snapshot=s) for s in snapshots}
+    done = lake.erase(spec.name, ["key"], of_key("me"))
+    assert done.rows == 3
+    for snapshot, table in before.items():
+        kept = table.filter(pc.invert(of_key("me")(table)))
+        assert in_order(lake.scan(spec.name, snapshot=snapshot)) == in_order(kept)
+    info = lake.describe(spec.name)
+    assert (info.rows, info.snapshot, info.digests) == (5, snapshots[2], {"one", "two", "three"})
+    assert info.summary[MARK + "at"] == "7"
+    assert lake.erase(spec.name, ["key"], of_key("me")).rows == 0
+    lake.append(spec.name, rows("me", start=30), digest="four")
+    assert lake.describe(spec.name).rows == lake.scan(spec.name).num_rows == 6
+
+
+def test_everything_may_be_erased(lake: Lake) -> None:
+    """An emptied table still has its snapshots, and takes rows again; an empty one has nothing."""
+    lake.create(PLAIN)
+    assert lake.erase(PLAIN.name, ["key"], of_key("a")).rows == 0
+    snapshot = lake.append(PLAIN.name, rows("a", "a"), digest="one")
+    assert lake.erase(PLAIN.name, ["key"], of_key("a")).rows == 2
+    assert lake.scan(PLAIN.name, snapshot=snapshot).num_rows == lake.describe(PLAIN.name).rows == 0
+    with pytest.raises(Conflict):
+        lake.append(PLAIN.name, rows("a"), digest="one")
+    lake.append(PLAIN.name, rows("b"))
+    assert lake.scan(PLAIN.name).num_rows == 1
+
+
+def test_what_cannot_be_erased(lake: Lake) -> None:
+    """An unknown table or column is refused with the nearest names."""
+    lake.create(PLAIN)
+    with pytest.raises(NotFound, match=r"lake\.plain"):
+        lake.erase("lake.plane", ["key"], of_key("a"))
+    with pytest.raises(NotFound, match="key"):
+        lake.erase(PLAIN.name, ["kee"], of_key("a"))

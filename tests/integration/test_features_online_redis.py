@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import redis
@@ -18,7 +20,7 @@ from features.online.memory import MemoryStore
 from features.online.redis import RedisOptions, RedisStore, connect
 from features.online.store import Found, Head, OnlineStore, Version
 from tests.online_commands import bring_and_get, installation, online_finding, states
-from tests.online_promises import FIRST, SECOND, VIEW, OnlineStorePromises, one, published
+from tests.online_promises import FIRST, SECOND, THIRD, VIEW, OnlineStorePromises, one, published
 from tests.online_scripts import VIEWS, Script, run_beside, scripts
 from tests.servers.redis import RedisServer, redis_server
 
@@ -84,6 +86,82 @@ def test_nothing_stays_of_what_was_dropped(own: RedisServer) -> None:
     kinds = sorted(key.split(b":")[1] for key in raw(own).keys("*"))
     assert kinds == [b"head", b"tail", b"versions"]
     assert one(store).heads == (None, b"head")
+
+
+SECRET = b"secret-" + secrets.token_hex(16).encode()
+
+
+def on_disk(folder: Path) -> list[str]:
+    """The files of a Redis that have the secret; the log of the server is one of them."""
+    return [path.name for path in sorted(folder.rglob("*"))
+            if path.is_file() and SECRET in path.read_bytes()]  # fmt: skip
+
+
+def wait_for(is_done: Callable[[], bool]) -> None:
+    """Returns once it is."""
+    deadline = time.monotonic() + 60
+    while not is_done():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.02)
+
+
+def filled_with_secret(store: OnlineStore) -> None:
+    """The secret as a key and as a cell, in tails and a head, beside an unfinished tail."""
+    published(store, FIRST)
+    store.write_tail(SECOND, [(SECRET, b"x"), (b"b", SECRET), (SECRET + b"2", b"y" * 500)])
+    store.publish(SECOND)
+    store.write_head(SECOND, 0, [(SECRET, b"head"), (b"c", b"head")], Head(1, 1, 1))
+
+
+def test_what_is_erased_leaves_the_disk(own: RedisServer, tmp_path: Path) -> None:
+    """Also what a writer that died had left; snapshots are written anew where there are any."""
+    raw(own).config_set("save", "3600 1")
+    raw(own).bgsave()
+    store = opened(own)
+    filled_with_secret(store)
+
+    def dies() -> Iterator[tuple[bytes, bytes]]:
+        yield from [(SECRET, b"cell")] * 5_000
+        raise KeyboardInterrupt
+
+    with patch.object(RedisStore, "_discard"), pytest.raises(KeyboardInterrupt):
+        store.write_tail(THIRD, dies())  # and cannot even tidy up
+    assert on_disk(tmp_path)
+    assert store.erase(VIEW, [SECRET, SECRET + b"2", b"b"]) == 4
+    wait_for(lambda: not on_disk(tmp_path))
+    assert one(store, b"c").heads == (b"head", None)
+    own.process.kill()
+    own.start()
+    again = opened(own)
+    assert one(again, SECRET) == Found(SECOND, None, (None, None), one(again, b"c").positions)
+    assert {key.split(b":")[1] for key in raw(own).keys("*")} == {b"head", b"tail", b"versions"}
+
+
+def test_an_erasure_that_was_cut_off_is_finished(own: RedisServer, tmp_path: Path) -> None:
+    """Cells gone, files not yet written anew: the same call again sees to that."""
+    store = opened(own)
+    filled_with_secret(store)
+    with (
+        patch("features.online.redis.erasure.rewrite_files", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        store.erase(VIEW, [SECRET, SECRET + b"2", b"b"])
+    own.process.kill()
+    own.start()
+    assert on_disk(tmp_path)
+    assert opened(own).erase(VIEW, [SECRET]) == 0
+    wait_for(lambda: not on_disk(tmp_path))
+
+
+def test_a_server_that_may_not_forget_is_told(own: RedisServer) -> None:
+    """Where files cannot be written anew the erasure fails, and says why."""
+    store = opened(own)
+    published(store, FIRST)
+    raw(own).acl_setuser("default", enabled=True, commands=["-bgrewriteaof"])
+    with pytest.raises(Unavailable, match="bgrewriteaof"):
+        store.erase(VIEW, [b"a"])
+    raw(own).acl_setuser("default", enabled=True, commands=["+bgrewriteaof"])
+    assert store.erase(VIEW, [b"a"]) == 0
 
 
 def test_an_unfinished_tail_goes_away_by_itself(own: RedisServer) -> None:

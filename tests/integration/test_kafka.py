@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import secrets
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -17,6 +21,7 @@ from features.clock import SystemClock
 from features.errors import BadInput, Conflict, DamagedData, NotFound
 from features.stream.frames import framed, new_append
 from features.stream.kafka import KafkaLog
+from features.stream.kafka.erasure import Erasure
 from features.stream.log import EventLog
 from features.testing import ManualClock
 from tests.contracts import event_log as promises
@@ -83,6 +88,15 @@ def lasting(place: Place) -> Place:
 def test_any_rows_survive(place: Place, batches: list[list[dict[str, Any]]]) -> None:
     """Whatever is appended, in whatever pieces, is read as it was."""
     promises.any_rows_survive(place, batches)
+
+
+@settings(max_examples=5)
+@given(promises.BATCHES, promises.CHOSEN)
+def test_erased_are_gone(
+    place: Place, batches: list[list[dict[str, Any]]], chosen: list[int]
+) -> None:
+    """Of any rows any may be erased; all others are read as they were."""
+    promises.erased_are_gone(place, batches, chosen)
 
 
 @settings(max_examples=8)
@@ -175,6 +189,105 @@ def test_a_log_that_lost_all_its_events_has_lost_its_count(
         ):
             with pytest.raises(DamagedData, match="their count"):
                 ask()
+
+
+def held(folder: Path, secret: str) -> bool:
+    """Whether a file of a broker has the secret; rows are compressed, so segments are read."""
+    return any(secret.encode() in p.read_bytes() for p in folder.rglob("*") if p.is_file())
+
+
+def test_what_is_erased_leaves_the_disk(tmp_path: Path) -> None:
+    """The log moves to another topic; the files of the old one are removed."""
+    secret = secrets.token_hex(16)
+    with kafka_server(tmp_path) as running:
+        with closing(KafkaLog(running.servers, "log", 2, ManualClock())) as log:
+            for number in range(60):
+                # Rows that cannot be compressed stand in the files as they are.
+                row = {"number": number, "card": secret if number < 9 else secrets.token_hex(9)}
+                log.append(number % 2, [row])
+            assert held(tmp_path / "data", secret)
+            assert log.erase({0: range(5), 1: range(4)}) == 9
+            assert log.erase({0: range(5), 1: range(4)}) == 0
+            deadline = time.monotonic() + 120
+            while held(tmp_path / "data", secret):
+                assert time.monotonic() < deadline
+                threading.Event().wait(0.1)
+            assert log.append(0, numbered(60)) == 31
+        with closing(KafkaLog(running.servers, "log", 2, ManualClock())) as log:
+            assert [event.offset for event in log.read(0, 0, 99)] == list(range(31))
+            assert [e.offset for e in log.read(0, 0, 99) if e.erased] == [0, 1, 2, 3, 4]
+            assert [e.row["number"] for e in log.read(1, 4, 99)] == list(range(9, 60, 2))
+
+
+@pytest.mark.parametrize("step", ["_copy", "complete", "retire"])
+def test_an_erasure_that_was_cut_off_is_finished(
+    own: KafkaLog, server: KafkaServer, admin: AdminClient, name: str, step: str
+) -> None:
+    """Wherever it was: the log is as before or as after, and the next call leaves one topic."""
+    place = "erasure.Erasure._copy" if step == "_copy" else f"generations.{step}"
+    with (
+        patch(f"features.stream.kafka.{place}", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        own.erase({0: [1, 8]})
+    with closing(KafkaLog(server.servers, name, 1, ManualClock(promises.START))) as again:
+        assert [e.offset for e in again.read(0, 0, 99)] == list(range(10))
+        left = 2 - sum(event.erased for event in again.read(0, 0, 99))
+        assert left == (0 if step == "retire" else 2)
+        assert again.append(0, numbered(10)) == 11
+        assert again.erase({0: [1, 8]}) == left
+        rows = [e.row["number"] for e in again.read(0, 0, 99) if not e.erased]
+        assert rows == [0, *range(2, 8), 9, 10]
+    topics = [topic for topic in admin.list_topics(timeout=30).topics if topic.startswith(name)]
+    assert len([topic for topic in topics if topic.removeprefix(name)[:1] in ("", ".")]) == 2
+
+
+def test_the_first_topic_alone_is_no_log(
+    own: KafkaLog, server: KafkaServer, admin: AdminClient, name: str
+) -> None:
+    """Should later topics be lost, nobody begins at offset 0 again."""
+    assert own.erase({0: [1]}) == 1
+    (gone,) = admin.delete_topics([f"{name}.g1"]).values()
+    gone.result(30)
+    with pytest.raises(Conflict, match=r"retention\.ms"):
+        KafkaLog(server.servers, name, 1, ManualClock())
+
+
+def test_a_log_that_grows_is_not_erased_from(own: KafkaLog, server: KafkaServer, name: str) -> None:
+    """Whoever appends while events are copied is not lost: the erasure gives up."""
+    copy = Erasure._copy
+
+    def and_grows(self: Erasure, *given: Any) -> None:
+        copy(self, *given)
+        with closing(KafkaLog(server.servers, name, 1, ManualClock())) as other:
+            other.append(0, numbered(10))
+
+    with patch.object(Erasure, "_copy", and_grows), pytest.raises(Conflict, match="append"):
+        own.erase({0: [1]})
+    assert [event.row["number"] for event in own.read(0, 0, 99)] == list(range(11))
+    assert own.erase({0: [1]}) == 1
+    assert len([event for event in own.read(0, 0, 99) if not event.erased]) == 10
+
+
+def test_what_is_left_by_retention_is_erased(
+    own: KafkaLog, server: KafkaServer, admin: AdminClient, name: str
+) -> None:
+    """The log goes on at the offset where it began; many rows take several transactions."""
+    remove_before(admin, name, 6)
+    own.append(0, numbered(*range(10, 700)))
+    assert own.erase({0: [2, 699, 6]}) == 2
+    with closing(KafkaLog(server.servers, name, 1, ManualClock(promises.START + 5))) as new:
+        for log in (own, new):
+            events = log.read(0, 4, 999)
+            assert [event.offset for event in events] == list(range(4, 700))
+            assert [event.offset for event in events if event.erased] == [6, 699]
+            with pytest.raises(NotFound, match="the first event is 4"):
+                log.read(0, 3, 2)
+            assert [log.read(0, n, 1)[0].offset for n in (4, 300, 511, 512, 699)] == [
+                4, 300, 511, 512, 699,
+            ]  # fmt: skip
+        assert new.append(0, numbered(700)) == 701
+        assert new.offset_at(0, promises.START + 1) == 700
 
 
 def test_what_was_not_committed_is_not_there(own: KafkaLog, server: KafkaServer, name: str) -> None:

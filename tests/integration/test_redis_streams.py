@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import secrets
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import redis
@@ -15,6 +19,7 @@ from hypothesis import given, settings
 from features.clock import SystemClock
 from features.errors import Conflict, DamagedData, NotFound, Unavailable
 from features.stream.log import EventLog
+from features.stream.redis_erasure import StreamErasure
 from features.stream.redis_streams import RedisLog
 from features.testing import ManualClock
 from tests.contracts import event_log as promises
@@ -80,6 +85,15 @@ def test_any_rows_survive(place: Place, batches: list[list[dict[str, Any]]]) -> 
     promises.any_rows_survive(place, batches)
 
 
+@settings(max_examples=20)
+@given(promises.BATCHES, promises.CHOSEN)
+def test_erased_are_gone(
+    place: Place, batches: list[list[dict[str, Any]]], chosen: list[int]
+) -> None:
+    """Of any rows any may be erased; all others are read as they were."""
+    promises.erased_are_gone(place, batches, chosen)
+
+
 @settings(max_examples=25)
 @given(promises.APPENDS, promises.QUESTIONS)
 def test_times_lead_to_offsets(
@@ -133,6 +147,72 @@ def test_what_was_trimmed_is_not_found(own: RedisLog, client: redis.Redis, name:
     assert own.offset_at(0, 0) == own.end(0) == 10
     assert own.append(0, numbered(10)) == 11
     assert [event.row["number"] for event in own.read(0, 10, 2)] == [10]
+
+
+def test_what_is_erased_leaves_the_disk(tmp_path: Path) -> None:
+    """A deletion alone would leave it in Redis' files; cut off there, the next call sees to it."""
+    secret = secrets.token_hex(16)
+
+    def held() -> bool:
+        return any(secret.encode() in p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
+
+    with redis_server(tmp_path) as running:
+        with closing(RedisLog(running.url, "log", 2, ManualClock())) as log:
+            for number in range(50):
+                log.append(number % 2, [{"number": number, "card": secret if number < 9 else "x"}])
+            with (
+                patch("features.stream.redis_erasure.rewrite_files", side_effect=KeyboardInterrupt),
+                pytest.raises(KeyboardInterrupt),
+            ):
+                log.erase({0: range(5), 1: range(4)})
+        running.process.kill()
+        running.start()
+        assert held()
+        with closing(RedisLog(running.url, "log", 2, ManualClock())) as log:
+            assert log.erase({}) == 0
+            deadline = time.monotonic() + 60
+            while held():
+                assert time.monotonic() < deadline
+                threading.Event().wait(0.02)
+            assert [e.offset for e in log.read(0, 0, 99) if e.erased] == [0, 1, 2, 3, 4]
+            assert [e.row["number"] for e in log.read(1, 4, 99)] == list(range(9, 50, 2))
+        with redis.Redis.from_url(running.url) as client:
+            assert sorted(client.keys("*")) == [
+                b"log", b"{log.0}", b"{log.0}.end", b"{log.1}", b"{log.1}.end",
+            ]  # fmt: skip
+
+
+def test_a_log_that_grows_is_not_erased_from(
+    own: RedisLog, server: RedisServer, name: str, client: redis.Redis
+) -> None:
+    """Whoever appends while the stream is copied is not lost: the erasure gives up."""
+    copied = StreamErasure._copied
+
+    def and_grows(self: StreamErasure, stream: str, copy: str, unwanted: Any) -> None:
+        copied(self, stream, copy, unwanted)
+        with closing(RedisLog(server.url, name, 1, ManualClock())) as other:
+            other.append(0, numbered(10))
+
+    with patch.object(StreamErasure, "_copied", and_grows), pytest.raises(Conflict, match="append"):
+        own.erase({0: [1]})
+    assert [event.row["number"] for event in own.read(0, 0, 99)] == list(range(11))
+    assert own.erase({0: [1]}) == 1
+    assert len([event for event in own.read(0, 0, 99) if not event.erased]) == 10
+    assert not client.exists(f"{{{name}.0}}.copy")
+
+
+def test_what_is_left_of_a_trimmed_log_is_erased(
+    own: RedisLog, client: redis.Redis, name: str
+) -> None:
+    """Retention and erasure do not hinder each other."""
+    client.xtrim(f"{{{name}.0}}", minid="6-1", approximate=False)
+    assert own.erase({0: [2, 9, 6]}) == 2
+    assert [(e.offset, e.erased) for e in own.read(0, 6, 9)] == [
+        (6, True), (7, False), (8, False), (9, True),
+    ]  # fmt: skip
+    with pytest.raises(NotFound, match="the first event is 6"):
+        own.read(0, 5, 2)
+    assert own.append(0, numbered(10)) == 11
 
 
 def test_a_hole_is_damage(own: RedisLog, client: redis.Redis, name: str) -> None:

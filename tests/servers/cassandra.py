@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.conftest import free_port
 from tests.servers.process import ServerProcess, missing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,6 +64,8 @@ class CassandraNode:
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.address, self.port = address, ports[0]
+        self._folder, self._jmx = folder, free_port()
+        options = [*options, f"-Dcassandra.jmx.local.port={self._jmx}"]
         config = folder / "cassandra.yaml"
         config.write_text(yaml)
         command = _command(config, folder, options)
@@ -71,6 +74,16 @@ class CassandraNode:
     def start(self) -> None:
         """Starts it, with the data that it had."""
         self.process.start(self._listens, _START_SECONDS)
+
+    def tool(self, *given: str) -> None:
+        """Does what an operator does with nodetool."""
+        # It keeps what it was asked in a file below the home.
+        command = _java([f"-Duser.home={self._folder}"], "org.apache.cassandra.tools.NodeTool")
+        asked = subprocess.run(
+            [*command, "-h", "127.0.0.1", "-p", str(self._jmx), *given],
+            capture_output=True, text=True, timeout=_START_SECONDS, check=False,
+        )  # fmt: skip
+        assert asked.returncode == 0, asked.stderr
 
     def _listens(self) -> bool:
         try:
@@ -147,13 +160,16 @@ def _command(yaml: Path, folder: Path, options: list[str]) -> list[str]:
         "java.io.tmpdir": str(folder),
         "io.netty.tryReflectionSetAccessible": "true",
     }
+    options = [*options, "-XX:MaxDirectMemorySize=256m"]
+    options += [f"-D{name}={value}" for name, value in settings.items()]
+    return _java(options, "org.apache.cassandra.service.CassandraDaemon")
+
+
+def _java(options: list[str], main: str) -> list[str]:
+    """A program of Cassandra's, with what it needs of Java's inside."""
     exported = [f"--add-exports={name}=ALL-UNNAMED" for name in _EXPORTED.split()]
     opened = [f"--add-opens={name}=ALL-UNNAMED" for name in _OPENED.split()]
-    return [
-        "java", *options, "-XX:+UseSerialGC", "-XX:MaxDirectMemorySize=256m",
-        *exported, *opened, *(f"-D{name}={value}" for name, value in settings.items()),
-        "-cp", f"{jars()}/*", "org.apache.cassandra.service.CassandraDaemon",
-    ]  # fmt: skip
+    return ["java", "-XX:+UseSerialGC", *options, *exported, *opened, "-cp", f"{jars()}/*", main]
 
 
 def _yaml(folder: Path, address: str, ports: tuple[int, int], seeds: str, commitlog: str) -> str:

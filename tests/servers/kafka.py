@@ -129,6 +129,8 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=1
 log.segment.delete.delay.ms=0
+log.retention.check.interval.ms=200
+log.initial.task.delay.ms=100
 """
 
 

@@ -1,11 +1,10 @@
-"""What unit tests share: a small project and a way to run ``tondo``; a replica without Ray."""
+"""What unit tests share: a small project, and a replica without Ray."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,23 +64,6 @@ spec: {family: shop.fraud, version: "@champion"}
 """
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What one run of the command line said, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        """The JSON on standard output."""
-        return json.loads(self.out)
-
-
-Tondo = Callable[..., Ran]
-
-
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
     """A whole project: definitions, a model, a deployment."""
@@ -92,26 +74,6 @@ def shop(tmp_path: Path) -> Path:
     (folder / "deployment.yaml").write_text(DEPLOYMENT)
     (folder / "models" / "fraud" / "model.py").write_text(MODEL)
     return folder
-
-
-@pytest.fixture
-def tondo(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Tondo:
-    """Runs ``tondo`` in this process, in an empty folder, as a script would."""
-    from app.cli import run
-
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-
-    def runs(*arguments: object) -> Ran:
-        capsys.readouterr()
-        code = run([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return Ran(code, said.out, said.err)
-
-    return runs
 
 
 PLAN = request_shape(flights_plan())

@@ -11,7 +11,7 @@ from features import Source
 from features.errors import DefinitionError
 from features.offline.ingest import REASON
 from features.offline.lake import OFFSET, PARTITION
-from features.stream.log import Event
+from features.stream.log import NO_ROW, Event
 from features.stream.screen import OUTCOMES, Block, Screen
 
 NOW = 1_700_000_000_000_000
@@ -133,3 +133,11 @@ def test_a_source_that_cannot_be_streamed_is_refused() -> None:
         Screen(source(stream=None), 0, quarantined={})
     with pytest.raises(DefinitionError, match="became known"):
         Screen(source(available_at="at"), 0, quarantined={})
+
+
+def test_an_erased_event_is_neither_accepted_nor_a_dead_letter() -> None:
+    """It is counted as what it is, and has its place, whatever else would be said of it."""
+    events = [Event(7, NOW, ROW), Event(8, NOW, NO_ROW), Event(9, NOW, NO_ROW)]
+    block = Screen(source(), 2, tolerance=500, quarantined={9: "bad"})(events)
+    assert outcomes(block) == ["accepted", "erased", "erased"]
+    assert (block.end, block.accepted.num_rows, block.letters("s").num_rows) == (10, 1, 0)

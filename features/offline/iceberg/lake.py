@@ -14,7 +14,7 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,8 @@ from pyiceberg.table import FileScanTask, Table
 
 from features.errors import Conflict, Unavailable
 from features.offline.filters import check_operators, matching
+from features.offline.iceberg.erasure import Erasure
+from features.offline.iceberg.locks import erasing, writing
 from features.offline.iceberg.tables import (
     bucketed,
     iceberg_schema,
@@ -40,8 +42,11 @@ from features.offline.lake import (
     DIGEST,
     Condition,
     Data,
+    Erased,
+    Matcher,
     TableInfo,
     TableSpec,
+    Told,
     carried_marks,
     check_columns,
     check_same,
@@ -128,7 +133,28 @@ class IcebergLake:
     ) -> int:
         """Adds rows as one snapshot, sorted and bucketed, and returns its id."""
         _refuse_repeated(name, self._table(name), digest)
-        return self.commit(name, [self.stage(name, data)], digest=digest, summary=summary)
+        with writing(self.root, name):
+            return self.commit(name, [self.stage(name, data)], digest=digest, summary=summary)
+
+    def writing(self, name: str) -> AbstractContextManager[None]:
+        """Held by whoever stages files in one process and commits them in another.
+
+        Raises Conflict while rows are being erased.
+        """
+        return writing(self.root, name)
+
+    def erase(
+        self, name: str, columns: Sequence[str], matches: Matcher, told: Told | None = None
+    ) -> Erased:
+        """Removes rows from every snapshot, as if they had never been appended."""
+        check_columns(spec_of(name, self._table(name)), columns)
+        with erasing(self.root, name), _told(name):
+            erasure = Erasure(self._table(name), self.root / "catalog.db", told or _silent)
+
+            def read(data: DataFile, wanted: Sequence[str] | None) -> pa.Table:
+                return self.read(name, [_lake_file(name, 0, data)], columns=wanted)
+
+            return erasure.run(columns, matches, read)
 
     def stage(self, name: str, data: Data, write_id: uuid.UUID | None = None) -> StagedFiles:
         """Writes rows as files that nobody sees until they are committed.
@@ -294,6 +320,10 @@ def _told(what: str) -> Iterator[None]:
         if "full" in str(told):
             raise _full(what) from error
         raise Unavailable(f"the lake's catalog fails: {told}", "Try again.") from error
+
+
+def _silent(step: str) -> None:
+    return None
 
 
 def _full(what: str) -> Unavailable:

@@ -133,6 +133,12 @@ class Database:
                     self._opened = self._connected(began)
         return self._opened
 
+    def grace_s(self) -> int:
+        """How long Cassandra keeps the marks of what was removed, in seconds."""
+        with answers():
+            known = self.session.cluster.metadata.keyspaces[self._keyspace]
+            return int(max(table.options["gc_grace_seconds"] for table in known.tables.values()))
+
     def close(self) -> None:
         """Ends the session and its threads."""
         if self._opened is not None:

@@ -39,6 +39,12 @@ class Ledger:
     garbage: tuple[Part, ...] = ()
 
 
+def parts(ledger: Ledger) -> list[Part]:
+    """All parts that a view has, those to be removed last."""
+    named = [Part(number, name, 0) for number, name in _parts(ledger.entries)]
+    return [*named, *ledger.building, *ledger.garbage]
+
+
 def begun(ledger: Ledger, tail: Part) -> Ledger:
     """The ledger once a tail is being written; what others began and left is to be removed."""
     if tail in ledger.building:

@@ -17,6 +17,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.25
 _FAILURES = 3
 _LOOK = "SELECT number, ledger FROM {keyspace}.ledgers WHERE feature_view = ?"
 _READ, _READ_AGREED = Statement(_LOOK), Statement(_LOOK, serial=True)
+_VIEWS = Statement("SELECT DISTINCT feature_view FROM {keyspace}.ledgers")
 _INSERT = Statement(
     "INSERT INTO {keyspace}.ledgers (feature_view, number, ledger) VALUES (?, ?, ?) IF NOT EXISTS",
     idempotent=False,
@@ -58,6 +59,10 @@ class Ledgers:
     def now(self, view: str) -> Ledger:
         """A view's ledger as it is."""
         return self._look([view])[0].ledger
+
+    def views(self) -> list[str]:
+        """All views that have a ledger."""
+        return [view for (view,) in self._database.rows(_VIEWS, ())]
 
     def change(self, view: str, change: Callable[[Ledger], Ledger]) -> None:
         """Replaces a ledger by what ``change`` makes of it, which may be asked several times.

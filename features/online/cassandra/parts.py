@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from features.online.cassandra.cells import REMOVED, Kept, entity_of, packed_head_cell
 from features.online.cassandra.connection import Database, Statement
@@ -26,10 +26,15 @@ _READ = Statement(
 )
 _HAS = Statement(f"SELECT part FROM {{keyspace}}.cells {_ONE}")
 _REMOVE = Statement(f"DELETE FROM {{keyspace}}.cells USING TIMESTAMP ? {_ONE}")
+_WRITTEN = Statement(f"SELECT WRITETIME(cell) FROM {{keyspace}}.cells {_ONE}")
 _LIST = Statement(
     "INSERT INTO {keyspace}.manifests (part, bucket, chunk, entities) VALUES (?, ?, ?, ?)"
 )
 _LISTED = Statement("SELECT entities FROM {keyspace}.manifests WHERE part = ? AND bucket = ?")
+_LISTS = Statement("SELECT chunk, entities FROM {keyspace}.manifests WHERE part = ? AND bucket = ?")
+_UNLIST_ONE = Statement(
+    "DELETE FROM {keyspace}.manifests WHERE part = ? AND bucket = ? AND chunk = ?"
+)
 _UNLIST = Statement("DELETE FROM {keyspace}.manifests WHERE part = ? AND bucket = ?")
 
 Place = tuple[str, int, str]
@@ -86,6 +91,26 @@ class Parts:
                 rows = [(REMOVED, entity, view, part.number, part.name) for entity in entities]
                 self._database.write(_REMOVE, rows)
             self._database.write(_UNLIST, [(part.name, bucket)])
+
+    def erase(self, view: str, part: Part, keys: Collection[bytes]) -> int:
+        """Removes entities from a part and from what lists them; how many cells there were.
+
+        A head's writer may bring them back later: a removal is as old as the cell that it removes.
+        """
+        entities = {entity_of(key) for key in keys}
+        asked = [(entity, view, part.number, part.name) for entity in entities]
+        found = self._database.many(_WRITTEN, asked)
+        cells = [(rows[0][0], *row) for row, rows in zip(asked, found, strict=True) if rows]
+        self._database.write(_REMOVE, cells)
+        for bucket in range(_BUCKETS):
+            for chunk, listed in self._database.rows(_LISTS, (part.name, bucket)):
+                left = [entity for entity in listed if entity not in entities]
+                if not left:
+                    self._database.write(_UNLIST_ONE, [(part.name, bucket, chunk)])
+                elif len(left) < len(listed):
+                    self._database.write(_LIST, [(part.name, bucket, chunk, left)])
+        self._listed_here -= {(part.name, entity) for entity in entities}
+        return len(cells)
 
     def _put(self, view: str, part: Part, entities: Mapping[bytes, bytes], timestamp: int) -> None:
         rows = [

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from features.clock import Clock
 from features.errors import Unavailable
@@ -23,6 +23,7 @@ from features.online.cassandra.ledger import (
     begun,
     built,
     given_up,
+    parts,
     with_entries,
     without,
 )
@@ -62,6 +63,7 @@ class CassandraStore:
     def __init__(
         self, database: Database, *, clock: Clock, grace_s: float = GRACE_S, life_s: float = LIFE_S
     ) -> None:
+        self._database = database
         self._clock = clock
         self._grace_us = int(grace_s * _SECOND)
         life_us = int(life_s * _SECOND)
@@ -129,6 +131,30 @@ class CassandraStore:
             if not self._grace_us or self._clock.now() - began < self._grace_us // 2:
                 return found
         raise Unavailable("A read took minutes.", "Is this machine suspended now and then?")
+
+    def views(self) -> tuple[str, ...]:
+        """Every view of which anything is kept, published or not, sorted."""
+        views = self._ledgers.views()
+        return tuple(sorted(v for v in views if self._ledgers.now(v).entries))
+
+    def erase(self, view: str, keys: Collection[bytes]) -> int:
+        """Removes entities from every version of a view; how many cells there were.
+
+        Also from what was dropped, is being written or was never finished.
+        """
+        wanted, ledger = set(keys), self._ledgers.now(view)
+        kept = {part.name for part in parts(Ledger(ledger.entries))}
+        found = {part.name: self._parts.erase(view, part, wanted) for part in parts(ledger)}
+        return sum(cells for name, cells in found.items() if name in kept)
+
+    def remains(self) -> tuple[str, ...]:
+        """What Cassandra keeps in its files until they are compacted."""
+        seconds = self._database.grace_s()
+        return (
+            "Cassandra's files: the cells until the next compaction, the keys in marks of what was "
+            f"removed until one that comes {seconds} s after it (gc_grace_seconds); "
+            "nodetool compact on every node does both when the time is over",
+        )
 
     def drop(self, version: Version) -> None:
         """Removes a version and its heads, or finds it gone; Conflict for the current one.

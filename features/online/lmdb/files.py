@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,35 @@ def build_tail(path: Path, cells: Iterable[Cell]) -> int:
         environment.sync(True)
         sync_folder(path.parent)
         return int(environment.stat()["entries"])
+
+
+def copy_without(environment: Any, path: Path, unwanted: Collection[bytes]) -> None:
+    """Fills a new file with all that another has but some stored keys, and brings it to the disk.
+
+    LMDB's own compacting copy takes over whole pages, with what was deleted from them.
+    """
+    with (
+        _open(path, map_size=_TAIL_BYTES, lock=False, sync=False) as copy,
+        environment.begin(buffers=False) as txn,
+    ):
+        for chunk in _stored_chunks(txn, unwanted):
+            while not _added(copy, chunk):
+                copy.set_mapsize(2 * copy.info()["map_size"])
+        copy.sync(True)
+    sync_folder(path.parent)
+
+
+def _stored_chunks(txn: Any, unwanted: Collection[bytes]) -> Iterator[list[tuple[bytes, bytes]]]:
+    chunk: list[tuple[bytes, bytes]] = []
+    size = 0
+    for key, cell in txn.cursor():
+        if key not in unwanted:
+            chunk.append((key, cell))
+            size += len(key) + len(cell)
+        if size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    yield chunk
 
 
 def _added(environment: Any, chunk: list[tuple[bytes, bytes]]) -> bool:

@@ -18,7 +18,7 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ from features.online.lmdb.cells import (
     stored_key,
     write_to_head,
 )
+from features.online.lmdb.erasure import Erasure
 from features.online.lmdb.files import (
     answers,
     build_tail,
@@ -179,11 +180,39 @@ class LmdbStore:
             except (lmdb.Error, OSError) as error:
                 raise translated("The online store", error) from error
 
+    def remains(self) -> tuple[str, ...]:
+        """Nothing: files are replaced."""
+        return ()
+
     def drop(self, version: Version) -> None:
         """Removes a version and its heads, or finds it gone; Conflict for the current one."""
         with answers(f"The version {version.number} of {version.view}"):
             self._change(version.view, lambda entries: dropped(entries, version))
             self._now()
+
+    def views(self) -> tuple[str, ...]:
+        """Every view of which anything is kept, published or not, sorted."""
+        with answers("The versions of all views"):
+            state = self._now()
+            return tuple(
+                sorted({e.version.view for found in state.entries.values() for e in found})
+            )
+
+    def erase(self, view: str, keys: Collection[bytes]) -> int:
+        """Removes entities from every version of a view; how many cells there were."""
+        erasure = Erasure(
+            self._root, frozenset(map(stored_key, keys)), self._opened_any, _file_name
+        )
+        with answers(f"The versions of {view}"):
+            self._change(view, erasure.of)
+            self._now()
+        return erasure.cells
+
+    def _opened_any(self, entry: Entry, name: str) -> Any:
+        tail = entry.tail
+        if tail is not None and name == tail.name:
+            return self._opened_tail(tail)
+        return self._opened_head(name)
 
     def _read(self, state: _State, wanted: Sequence[tuple[str, bytes]], at: int) -> list[Found]:
         serving = state.serving

@@ -51,3 +51,28 @@ for i = 5, #ARGV, 2 do redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 1]) end
 return 1
 """
 """Writes cells and position of a head, unless the head has come further."""
+
+ERASE = """
+-- KEYS: the view's versions, the mark of an erasure, the view's tails, its heads. ARGV: the
+-- versions as they were and as they will be, the number of tails, the mark of each, then the fields
+-- to remove.
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[1] then return 0 end
+local tails = tonumber(ARGV[3])
+redis.call('SET', KEYS[2], '1')
+for i = 3, #KEYS do
+    for j = 4 + tails, #ARGV do redis.call('HDEL', KEYS[i], ARGV[j]) end
+end
+for i = 1, tails do redis.call('HSET', KEYS[2 + i], 'p', ARGV[3 + i]) end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+"""Takes cells out of all pieces of a view, which then counts fewer of them."""
+
+DISCARD = """
+-- KEYS: a tail, the mark of an erasure. A tail that is not named yet has an end to its life.
+if redis.call('TTL', KEYS[1]) < 0 then return 0 end
+redis.call('SET', KEYS[2], '1')
+redis.call('UNLINK', KEYS[1])
+return 1
+"""
+"""Removes a tail that was never finished, and says that an erasure has something to forget."""

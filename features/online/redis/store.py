@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,7 @@ from features.online.catalog import (
     with_tail,
 )
 from features.online.redis.connection import answers
+from features.online.redis.erasure import Cut, Erasure, keys_below
 from features.online.redis.reading import Known, Question, questions
 from features.online.redis.scripts import CELL, CHANGE, COUNT, LOST, MARK, STALE, WRITE_HEAD
 from features.online.rules import check_partition, no_tail
@@ -72,6 +73,7 @@ class RedisStore:
         self._change_script = client.register_script(CHANGE)
         self._count_script = client.register_script(COUNT)
         self._head_script = client.register_script(WRITE_HEAD)
+        self._erasure = Erasure(client, self._prefix)
 
     def write_tail(self, version: Version, cells: Iterable[Cell]) -> int:
         """Keeps the whole tail of a version and returns its number of cells."""
@@ -138,6 +140,32 @@ class RedisStore:
                 if self._is_current(asked, answer):
                     return self._found(asked, wanted, answer)
         raise _restless(wanted[0][0])
+
+    def views(self) -> tuple[str, ...]:
+        """Every view of which anything is kept, published or not, sorted."""
+        with answers("The views of the online store"):
+            known = sorted(key.decode() for key in keys_below(self._client, self._versions_key("")))
+            return tuple(view for view in known if self._now(view).entries)
+
+    def erase(self, view: str, keys: Collection[bytes]) -> int:
+        """Removes entities from every version of a view; how many cells there were.
+
+        Tails that are still being written, of whatever view, are removed: their writers fail.
+        """
+        wanted, cells = set(keys), 0
+        with answers(f"The versions of {view}"):
+            for _ in range(_TRIES):
+                known = self._now(view)
+                cut = self._erasure.planned(known.entries, wanted) if wanted else None
+                cells = max(cells, cut.cells if cut else 0)  # an answer may have been lost
+                if cut is None or not cut.cells or self._erased(view, known, cut, wanted):
+                    self._erasure.finish()
+                    return cells
+        raise _restless(view)
+
+    def remains(self) -> tuple[str, ...]:
+        """Copies that Redis does not write itself."""
+        return ("replicas and copies of Redis' files: until they are made anew from it",)
 
     def drop(self, version: Version) -> None:
         """Removes a version and its heads, or finds it gone; Conflict for the current one."""
@@ -254,6 +282,10 @@ class RedisStore:
             args=[known.raw or b"", after, kind, mark],
         )
         return int(done)
+
+    def _erased(self, view: str, known: Known, cut: Cut, keys: Collection[bytes]) -> bool:
+        after = encode(cut.entries)
+        return self._erasure.done(self._versions_key(view), known, after, cut, keys)
 
     def _versions_key(self, view: str) -> bytes:
         return b"%s:versions:%s" % (self._prefix, view.encode())

@@ -30,6 +30,8 @@ class Connection:
             "reconnect.backoff.ms": 20,
             "reconnect.backoff.max.ms": 500,
             "topic.metadata.refresh.interval.ms": 30_000,
+            # Else a producer whose topic was removed brings it back, empty.
+            "allow.auto.create.topics": False,
             "logger": _log,
             **{name.replace("_", "."): value for name, value in more.items()},
         }

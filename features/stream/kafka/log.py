@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from features.clock import Clock
 from features.errors import BadInput
 from features.stream.kafka.connection import Connection
+from features.stream.kafka.erasure import Erasure
 from features.stream.kafka.partition import Partition
 from features.stream.kafka.topic import open_topic
 from features.stream.kafka.writer import PartitionWriter
@@ -43,15 +44,12 @@ class KafkaLog:
         row_bytes: int = ROW_BYTES,
     ) -> None:
         check_count(partitions)
-        connection = Connection(servers, timeout_s)
-        open_topic(connection, topic, partitions, replication, row_bytes)
+        self._connection = Connection(servers, timeout_s)
         self._row_bytes = row_bytes
         self._clock = clock
-        self._readers = [Partition(connection, topic, p, row_bytes) for p in range(partitions)]
-        self._writers = [
-            PartitionWriter(connection, topic, p, reader, row_bytes)
-            for p, reader in enumerate(self._readers)
-        ]
+        self._name = topic
+        found = open_topic(self._connection, topic, partitions, replication, row_bytes)
+        self._use(found, partitions)
 
     @property
     def partitions(self) -> int:
@@ -85,12 +83,47 @@ class KafkaLog:
         check_partition(partition, self.partitions)
         return self._readers[partition].offset_at(appended_at)
 
+    def erase(self, offsets: Mapping[int, Collection[int]]) -> int:
+        """Removes what these events say for good and returns how many there were still.
+
+        The log moves to a new topic, into which everything else is copied, and the brokers need
+        the space of both meanwhile. Other logs of this topic, in whatever process, must be closed.
+        """
+        for partition in offsets:
+            check_partition(partition, self.partitions)
+        erasure = Erasure(self._connection, self._name, self._topic, self._row_bytes)
+        holding = erasure.holding(self._readers, offsets)
+        if any(holding.values()):
+            topic = erasure.moved(self._readers, self._writers, holding)
+            self.close()
+            self._use(topic, self.partitions)
+        erasure.finish(self._topic)
+        return sum(map(len, holding.values()))
+
+    def remains(self) -> tuple[str, ...]:
+        """The files of the topic that was replaced."""
+        return (
+            f"files of earlier topics of {self._name}: until the brokers remove them, within "
+            "log.retention.check.interval.ms and log.segment.delete.delay.ms "
+            "(six minutes unless set otherwise); on a broker that is down, once it is back",
+        )
+
     def close(self) -> None:
         """Ends the connections to the brokers."""
         for writer in self._writers:
             writer.close()
         for reader in self._readers:
             reader.close()
+
+    def _use(self, topic: str, partitions: int) -> None:
+        """Reads and writes a topic from now on."""
+        connection, row_bytes = self._connection, self._row_bytes
+        self._topic = topic
+        self._readers = [Partition(connection, topic, p, row_bytes) for p in range(partitions)]
+        self._writers = [
+            PartitionWriter(connection, topic, p, reader, row_bytes)
+            for p, reader in enumerate(self._readers)
+        ]
 
     def _check_size(self, rows: Sequence[Packed]) -> None:
         for number, (payload, _) in enumerate(rows):

@@ -47,11 +47,15 @@ class Partition:
 
     def read(self, offset: int, limit: int) -> list[Event]:
         """Up to ``limit`` events from an offset on."""
+        return [event_of(r.frame, r.payload) for r in self.records(offset, limit)]
+
+    def records(self, offset: int, limit: int) -> list[Record]:
+        """The same events as Kafka has them."""
         if offset < 0:
             raise removed(offset, 0)
         deadline = self._connection.deadline()
         with self._lock:
-            return [event_of(r.frame, r.payload) for r in self._records(offset, limit, deadline)]
+            return self._records(offset, limit, deadline)
 
     def end(self, deadline: Deadline | None = None) -> End:
         """Where the next event will be."""

@@ -6,24 +6,26 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from features.errors import Conflict
+from features.stream.kafka import generations
 from features.stream.kafka.connection import Connection, Deadline, answering, unavailable
 from features.stream.partitions import other_count
 
 _BATCH_BYTES = 1 << 20
 """What a batch adds to its rows, and more."""
-_KEEPS = {"cleanup.policy": "delete", "retention.ms": "-1"}
+_KEEPS = {"cleanup.policy": "delete", "retention.ms": generations.FOR_EVER}
 
 
 def open_topic(
-    connection: Connection, topic: str, partitions: int, replication: int, row_bytes: int
-) -> None:
-    """Makes a topic, or sees that it is one for a log.
+    connection: Connection, log: str, partitions: int, replication: int, row_bytes: int
+) -> str:
+    """The name of a log's topic, which is made if it is not there.
 
     Raises Conflict if it has another number of partitions or may lose all of its events.
     """
     deadline = connection.deadline()
-    with answering(f"the topic {topic}"):
+    with answering(f"the topic {log}"):
         admin = AdminClient(connection.settings())
+        topic = generations.current(admin, log, deadline)
         if not _count(admin, topic, deadline):
             config = _configured(replication, row_bytes)
             _create(admin, NewTopic(topic, partitions, replication, config=config), deadline)
@@ -36,6 +38,7 @@ def open_topic(
         if found != partitions:
             raise other_count(topic, found, partitions)
         _check_kept(admin, topic, deadline)
+        return topic
 
 
 def _count(admin: AdminClient, topic: str, deadline: Deadline) -> int:

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from features.clock import Clock
 from features.errors import Conflict, Unavailable
 from features.stream.frames import framed, new_append
-from features.stream.kafka.connection import Connection, Deadline, unavailable
+from features.stream.kafka.connection import Connection, Deadline, answering, unavailable
 from features.stream.kafka.partition import End, Partition
 from features.stream.rows import Packed
 
@@ -59,6 +59,19 @@ class PartitionWriter:
         with self._lock:
             self._taken(deadline)
             return self._end.offset
+
+    def put(self, entries: Sequence[tuple[bytes, bytes]]) -> None:
+        """Adds frames and rows as they are, all or none; for a topic that is not read yet.
+
+        Raises Unavailable if that is not certain; then the topic is of no use.
+        """
+        deadline = self._connection.deadline()
+        with self._lock, answering(self._partition.name):
+            try:
+                self._send(self._taken(deadline), entries, deadline)
+            except BaseException:
+                self._drop()
+                raise
 
     def close(self) -> None:
         """Lets go of the producer."""

@@ -1,0 +1,1 @@
+"""Erasing one entity everywhere, and the proof of it."""
