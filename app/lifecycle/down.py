@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import threading
 from collections.abc import Callable
 
 import psutil
@@ -17,6 +18,7 @@ from app.lifecycle.processes import end, processes_of
 Report = Callable[[str, int, int], None]
 _STEPS = 3
 _GRACE_SECONDS = 15.0
+_POLL_SECONDS = 0.1
 
 
 def down(platform: Platform, report: Report) -> str:
@@ -40,6 +42,14 @@ def down(platform: Platform, report: Report) -> str:
 
 def _finish(cluster: Cluster) -> None:
     """Flushes the prediction log and stops the loop; whatever fails is on disk anyway."""
+    # A head that dies now leaves whoever connects to it waiting, in Ray's own code and for ever.
+    asking = threading.Thread(target=_ask_to_finish, args=[cluster], daemon=True)
+    asking.start()
+    while asking.is_alive() and cluster.alive():
+        asking.join(_POLL_SECONDS)
+
+
+def _ask_to_finish(cluster: Cluster) -> None:
     from app.plane_on_ray import finish
 
     with contextlib.suppress(Exception):

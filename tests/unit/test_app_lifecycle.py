@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -158,6 +159,22 @@ def test_down_clears_what_a_dead_cluster_left(
     assert down(platform, quiet) == "down: 1 processes ended"
     assert not same_process(child.pid, birth)
     assert down(platform, quiet) == "nothing to do: nothing is up"
+
+
+def test_down_does_not_wait_for_a_head_that_dies(
+    platform: Platform, child: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever connects to a head in that moment is never answered; down goes on without."""
+    record(platform, child.pid, born(child))
+
+    def connect(_: Cluster) -> None:
+        child.kill()
+        child.wait()
+        threading.Event().wait()
+
+    monkeypatch.setattr("app.lifecycle.down.connect", connect)
+    assert down(platform, quiet) == "nothing to do: it had ended already"
+    assert running_cluster(platform.home.cluster) is None
 
 
 def test_other_processes_are_not_the_cluster(
