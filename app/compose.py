@@ -193,7 +193,7 @@ def kafka_log(settings: StreamSettings, stream: str, partitions: int, clock: Clo
 
 def redis_log(settings: StreamSettings, stream: str, partitions: int, clock: Clock) -> EventLog:
     """A stream's event log in Redis."""
-    from features.stream.redis_streams import RedisLog
+    from features.stream.redis import RedisLog
 
     secret = settings.redis_password_file
     return RedisLog(

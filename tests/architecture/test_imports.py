@@ -31,7 +31,8 @@ ONLY_HERE_MAY = {
     "features/online/redis": {"redis"},
     "features/stream/checkpoint": {"lmdb"},
     "features/stream/kafka/": {"confluent_kafka"},
-    "features/stream/redis_streams": {"redis"},
+    "features/stream/redis/": {"redis"},
+    "features/redis_disk": {"redis"},
     "training/on_ray": {"ray", "xgboost"},
     "training/trainers/xgboost": {"xgboost"},
     "training/package/runtimes/": {"onnx", "onnxmltools", "onnxruntime", "skl2onnx", "xgboost"},
@@ -57,7 +58,7 @@ IMPLEMENTATIONS = (
     "features.online.redis",
     "features.stream.embedded",
     "features.stream.kafka",
-    "features.stream.redis_streams",
+    "features.stream.redis",
     "training.gallery.sqlite",
 )
 

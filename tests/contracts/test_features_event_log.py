@@ -16,8 +16,10 @@ from features.stream.log import EventLog
 from features.stream.memory import MemoryLog
 from features.testing import ManualClock
 from tests.contracts import event_log as promises
+from tests.contracts import event_log_erasure as erasure_promises
 from tests.contracts.event_log import *  # noqa: F403
 from tests.contracts.event_log import Make, Place
+from tests.contracts.event_log_erasure import *  # noqa: F403
 
 SEGMENT_BYTES = {"embedded": 64 << 20, "embedded in small segments": 300}
 
@@ -60,12 +62,12 @@ def test_any_rows_survive(place: Place, batches: list[list[dict[str, Any]]]) -> 
     promises.any_rows_survive(place, batches)
 
 
-@given(promises.BATCHES, promises.CHOSEN)
+@given(promises.BATCHES, erasure_promises.CHOSEN)
 def test_erased_are_gone(
     place: Place, batches: list[list[dict[str, Any]]], chosen: list[int]
 ) -> None:
     """Of any rows any may be erased; all others are read as they were."""
-    promises.erased_are_gone(place, batches, chosen)
+    erasure_promises.erased_are_gone(place, batches, chosen)
 
 
 @given(promises.APPENDS, promises.QUESTIONS)

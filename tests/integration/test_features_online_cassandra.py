@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import itertools
-import secrets
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -153,47 +151,6 @@ def test_what_a_dead_writer_began_is_removed_a_day_later(database: Database) -> 
     assert count(database, "cells") == 3
     with pytest.raises(Conflict, match="given up"):
         store._ledgers.change(VIEW, lambda ledger: built(ledger, FIRST, dead, 100, clock.now()))
-
-
-def test_what_is_erased_leaves_the_disk(tmp_path: Path) -> None:
-    """Once its time is over and the tables are compacted, no file has the key or a cell."""
-    secret = secrets.token_hex(16).encode()
-
-    def held() -> list[str]:
-        return [str(p.relative_to(tmp_path)) for p in sorted((tmp_path).rglob("*"))
-                if p.is_file() and secret in p.read_bytes()]  # fmt: skip
-
-    with cassandra_nodes(tmp_path) as (own,):
-        with closing(Database(options(own))) as database:
-            for table in TABLES:  # what an operator waits for, here at once
-                alter = f"ALTER TABLE promises.{table} WITH compression = {{'enabled': false}}"
-                database.session.execute(f"{alter} AND gc_grace_seconds = 0", timeout=60.0)
-            store = CassandraStore(database, clock=SystemClock())
-            published(store, FIRST)
-            store.write_tail(SECOND, [(b"b", secret), (secret, b"x"), (b"c", b"kept")])
-            store.publish(SECOND)
-            store.write_head(SECOND, 0, [(secret, b"head"), (b"c", b"head")], Head(1, 1, 1))
-            dead = store._part(THIRD, "tail")
-            store._ledgers.change(VIEW, lambda ledger: begun(ledger, dead))
-            store._parts.fill_tail(VIEW, dead, [(secret, b"cell")], 0)
-            own.tool("flush", "promises")
-            assert any("cells" in path for path in held())
-            assert any("manifests" in path for path in held())
-            assert store.erase(VIEW, [secret, b"b"]) == 3
-            assert store.erase(VIEW, [secret, b"b"]) == 0
-            assert "gc_grace_seconds" in store.remains()[0]
-            own.tool("flush", "promises")
-            own.tool("compact", "promises")
-            own.tool("drain")
-        own.process.kill()
-        assert held() == []
-        own.start()
-        with closing(Database(options(own))) as database:
-            store = CassandraStore(database, clock=SystemClock())
-            assert one(store, b"c").tail == b"kept"
-            assert one(store, b"c").heads == (b"head", None)
-            assert (one(store, secret).tail, one(store, b"b").tail) == (None, None)
-            assert store.views() == (VIEW,)
 
 
 def test_a_cell_is_read_with_the_position_that_it_is_right_for(database: Database) -> None:

@@ -25,8 +25,10 @@ from features.stream.kafka.erasure import Erasure
 from features.stream.log import EventLog
 from features.testing import ManualClock
 from tests.contracts import event_log as promises
+from tests.contracts import event_log_erasure as erasure_promises
 from tests.contracts.event_log import *  # noqa: F403
 from tests.contracts.event_log import Make, Place, numbered
+from tests.contracts.event_log_erasure import *  # noqa: F403
 from tests.contracts.event_log_servers import *  # noqa: F403
 from tests.contracts.event_log_servers import TIMEOUT_S, Mortal
 from tests.servers.kafka import KafkaServer, kafka_server
@@ -91,12 +93,12 @@ def test_any_rows_survive(place: Place, batches: list[list[dict[str, Any]]]) -> 
 
 
 @settings(max_examples=5)
-@given(promises.BATCHES, promises.CHOSEN)
+@given(promises.BATCHES, erasure_promises.CHOSEN)
 def test_erased_are_gone(
     place: Place, batches: list[list[dict[str, Any]]], chosen: list[int]
 ) -> None:
     """Of any rows any may be erased; all others are read as they were."""
-    promises.erased_are_gone(place, batches, chosen)
+    erasure_promises.erased_are_gone(place, batches, chosen)
 
 
 @settings(max_examples=8)

@@ -19,12 +19,14 @@ from hypothesis import given, settings
 from features.clock import SystemClock
 from features.errors import Conflict, DamagedData, NotFound, Unavailable
 from features.stream.log import EventLog
-from features.stream.redis_erasure import StreamErasure
-from features.stream.redis_streams import RedisLog
+from features.stream.redis import RedisLog
+from features.stream.redis.erasure import StreamErasure
 from features.testing import ManualClock
 from tests.contracts import event_log as promises
+from tests.contracts import event_log_erasure as erasure_promises
 from tests.contracts.event_log import *  # noqa: F403
 from tests.contracts.event_log import Make, Place, numbered
+from tests.contracts.event_log_erasure import *  # noqa: F403
 from tests.contracts.event_log_servers import *  # noqa: F403
 from tests.contracts.event_log_servers import TIMEOUT_S, Mortal
 from tests.servers.redis import RedisServer, redis_server
@@ -86,12 +88,12 @@ def test_any_rows_survive(place: Place, batches: list[list[dict[str, Any]]]) -> 
 
 
 @settings(max_examples=20)
-@given(promises.BATCHES, promises.CHOSEN)
+@given(promises.BATCHES, erasure_promises.CHOSEN)
 def test_erased_are_gone(
     place: Place, batches: list[list[dict[str, Any]]], chosen: list[int]
 ) -> None:
     """Of any rows any may be erased; all others are read as they were."""
-    promises.erased_are_gone(place, batches, chosen)
+    erasure_promises.erased_are_gone(place, batches, chosen)
 
 
 @settings(max_examples=25)
@@ -161,7 +163,7 @@ def test_what_is_erased_leaves_the_disk(tmp_path: Path) -> None:
             for number in range(50):
                 log.append(number % 2, [{"number": number, "card": secret if number < 9 else "x"}])
             with (
-                patch("features.stream.redis_erasure.rewrite_files", side_effect=KeyboardInterrupt),
+                patch("features.stream.redis.erasure.rewrite_files", side_effect=KeyboardInterrupt),
                 pytest.raises(KeyboardInterrupt),
             ):
                 log.erase({0: range(5), 1: range(4)})

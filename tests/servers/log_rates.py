@@ -19,7 +19,7 @@ from features.stream.embedded import EmbeddedLog
 from features.stream.kafka import KafkaLog
 from features.stream.log import EventLog
 from features.stream.memory import MemoryLog
-from features.stream.redis_streams import RedisLog
+from features.stream.redis import RedisLog
 from tests.servers.kafka import kafka_server
 from tests.servers.redis import redis_server
 

@@ -25,7 +25,7 @@ from features.errors import BadInput, Conflict, DamagedData, NotFound, Unavailab
 from features.stream.frames import event_of, framed, new_append, read_frame
 from features.stream.log import Event
 from features.stream.partitions import check_count, check_partition, other_count, removed
-from features.stream.redis_erasure import StreamErasure
+from features.stream.redis.erasure import StreamErasure
 from features.stream.rows import Packed, pack_rows
 
 APPEND_BYTES = 256 << 20
